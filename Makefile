@@ -1,0 +1,36 @@
+# make run                                  install what is needed and run code/SdA.py
+# make run SCRIPT=mlp ARGS="--n-epochs 5"   the same for any script
+# make test                                 install what is needed and run the tests
+# make venv                                 only install
+# PYTHON=python3.12 make ...                with another interpreter
+
+PYTHON ?= python3
+SCRIPT ?= SdA
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: run test venv lint clean
+
+run: venv
+	$(BIN)/python code/$(SCRIPT).py $(ARGS)
+
+test: venv
+	$(BIN)/python code/test.py $(ARGS)
+
+venv: .venv/complete
+
+.venv/complete: requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or later is needed; name one with PYTHON=...' >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements.txt -c constraints.txt
+	@touch $@
+
+lint: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements-dev.txt -c constraints.txt
+	$(BIN)/ruff check code
+
+clean:
+	rm -rf .venv doc/_build

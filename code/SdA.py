@@ -1,0 +1,143 @@
+r"""Stacked denoising auto-encoders: a deep network that learns layer by layer.
+
+The network has two facades on the same weights. As a list of denoising auto-encoders, each one is
+trained, without labels, to denoise what the layer below makes of the images. As a multilayer
+perceptron, all layers are then finetuned together, with labels. The first phase puts the weights
+where the second, started from random ones, would not easily come.
+
+References:
+    - P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol, "Stacked denoising
+      autoencoders: learning useful representations in a deep network with a local denoising
+      criterion", 2010
+    - Y. Bengio, P. Lamblin, D. Popovici, H. Larochelle, "Greedy layer-wise training of deep
+      networks", 2007
+"""
+
+from collections.abc import Sequence
+
+import numpy
+import pytensor.tensor as T
+from pytensor.compile.sharedvalue import SharedVariable
+
+from dA import dA
+from logistic_sgd import load_data
+from stacked import StackedNetwork
+from support import command_line, engine, training
+from support.checkpoints import Run
+from support.errors import UserError
+
+
+class SdA(StackedNetwork):
+    """Stack of denoising auto-encoders that is at the same time a multilayer perceptron.
+
+    :param numpy_rng: where the initial weights, and the seed of ``theano_rng``, are drawn from
+    :param theano_rng: source of the corruption; None for a new one
+    :param n_ins: number of input units
+    :param hidden_layers_sizes: number of units of each hidden layer
+    :param n_outs: number of classes
+    :param corruption_levels: for each layer, the fraction of its inputs to put out in pretraining
+    :raises UserError: when there is not one corruption level for each layer
+    """
+
+    def __init__(self, numpy_rng: numpy.random.RandomState,
+                 theano_rng: engine.RandomStreams | None = None, n_ins: int = 784,
+                 hidden_layers_sizes: Sequence[int] = (500, 500), n_outs: int = 10,
+                 corruption_levels: Sequence[float] = (0.1, 0.1)):
+        if len(corruption_levels) != len(hidden_layers_sizes):
+            raise UserError(f'{len(hidden_layers_sizes)} hidden layers need as many corruption '
+                            f'levels, not {len(corruption_levels)}')
+        if theano_rng is None:
+            theano_rng = engine.RandomStreams(numpy_rng.randint(2 ** 30))
+        super().__init__(numpy_rng, n_ins, hidden_layers_sizes, n_outs)
+        self.corruption_levels = list(corruption_levels)
+
+        # Each auto-encoder uses the weights and hidden biases of a layer of the perceptron: what
+        # pretraining changes in one, it changes in the other.
+        self.dA_layers = []
+        n_in = n_ins
+        for layer, n_out in zip(self.sigmoid_layers, hidden_layers_sizes, strict=True):
+            self.dA_layers.append(dA(numpy_rng, theano_rng, input=layer.input, n_visible=n_in,
+                                     n_hidden=n_out, W=layer.W, bhid=layer.b))
+            n_in = n_out
+
+    @property
+    def visible_biases(self) -> list[SharedVariable]:
+        """The biases that only pretraining uses, so that they are not among ``params``."""
+        return [layer.b_prime for layer in self.dA_layers]
+
+    def pretraining_functions(self, train_set_x: T.TensorVariable,
+                              batch_size: int) -> list[engine.MinibatchFunction]:
+        """For each layer, a function that takes one step of training its auto-encoder.
+
+        They are called as ``f(index, corruption=..., lr=0.1)`` and return the cost of the
+        minibatch; corruption is by default what the constructor was given for the layer.
+
+        :param train_set_x: (n_examples, n_ins)
+        """
+        index = T.lscalar('index')  # of a minibatch
+        corruption_level = T.scalar('corruption')
+        learning_rate = T.scalar('lr')
+        functions = []
+        for layer, default_level in zip(self.dA_layers, self.corruption_levels, strict=True):
+            cost, updates = layer.get_cost_updates(corruption_level, learning_rate)
+            functions.append(engine.function(
+                inputs=[index, corruption_level, learning_rate], outputs=cost, updates=updates,
+                givens={self.x: engine.minibatch(train_set_x, index, batch_size)},
+                defaults={corruption_level: default_level, learning_rate: 0.1}))
+        return functions
+
+
+def test_SdA(finetune_lr: float = 0.1, pretraining_epochs: int = 15, pretrain_lr: float = 0.001,
+             training_epochs: int = 1000, dataset: str | None = None, batch_size: int = 1,
+             hidden_layers_sizes: tuple[int, ...] = (1000, 1000, 1000),
+             corruption_levels: tuple[float, ...] = (0.1, 0.2, 0.3), seed: int | None = None,
+             output_folder: str = 'SdA_output', resume: bool = False,
+             overwrite: bool = False) -> training.Result:
+    """Pretrain a stack of denoising auto-encoders layer by layer, then finetune it as a whole.
+
+    :param finetune_lr: length of a step down the gradient in finetuning
+    :param pretraining_epochs: passes through the training set for each layer
+    :param pretrain_lr: length of a step down the gradient in pretraining
+    :param training_epochs: passes through the training set in finetuning, at most
+    :param dataset: MNIST when left out; a file or a folder of images, or digits
+    :param batch_size: examples in a minibatch
+    :param hidden_layers_sizes: number of units of each hidden layer
+    :param corruption_levels: for each layer, the fraction of its inputs to put out in pretraining
+    :param seed: of the initial weights and the corruption; 89677 when left out
+    :param output_folder: for checkpoints, the best model and the history
+    :param resume: go on with the run in the output folder
+    :param overwrite: give up an unfinished run in the output folder
+    """
+    settings = training.check_settings(locals())
+    data = load_data(dataset)
+    train_set_x, _ = data[0]
+
+    print('... building the model', flush=True)
+    numpy_rng = numpy.random.RandomState(89677 if seed is None else seed)
+    sda = SdA(numpy_rng, n_ins=data.n_in, hidden_layers_sizes=hidden_layers_sizes,
+              n_outs=data.n_classes, corruption_levels=corruption_levels)
+    pretraining_fns = sda.pretraining_functions(train_set_x, batch_size)
+    train_fn, valid_score, test_score = sda.build_finetune_functions(data, batch_size, finetune_lr)
+
+    with Run('SdA', settings, data, sda.params, others=sda.visible_biases) as run:
+        print('... pre-training the model', flush=True)
+        for i, pretrain in enumerate(pretraining_fns):
+            training.train_epochs(
+                run, f'pre-training layer {i}', pretrain, pretraining_epochs,
+                scalars={'lr': pretrain_lr},
+                report=lambda epoch, cost, i=i:
+                    f'Pre-training layer {i}, epoch {epoch}, cost {cost}')
+
+        print('... finetuning the model', flush=True)
+        scores = training.train_with_early_stopping(
+            run, train_fn, valid_score, test_score, training_epochs,
+            patience=10 * train_fn.n_minibatches, name='finetuning')
+        return training.result(run, sda, scores)
+
+
+# The name begins with "test" for the sake of those who know it; it is no test to be collected.
+test_SdA.__test__ = False
+
+
+if __name__ == '__main__':
+    command_line.run(test_SdA)

@@ -1,0 +1,75 @@
+"""What a stack of denoising auto-encoders and a deep belief network have in common.
+
+Both are, in the end, the same multilayer perceptron: sigmoid layers under logistic regression.
+They differ in how its layers are pretrained, one after the other, before all of them are
+finetuned together by gradient descent on the negative log-likelihood.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy
+import pytensor.tensor as T
+
+from logistic_sgd import LogisticRegression, SharedDataSets, minibatch_givens
+from mlp import HiddenLayer
+from support import engine, training
+from support.errors import UserError
+
+
+class StackedNetwork:
+    """Sigmoid layers under logistic regression.
+
+    :param numpy_rng: where the initial weights are drawn from, one layer after the other
+    :param n_ins: number of input units
+    :param hidden_layers_sizes: number of units of each hidden layer, at least one layer
+    :param n_outs: number of classes
+    :raises UserError: when there is no hidden layer
+    """
+
+    def __init__(self, numpy_rng: numpy.random.RandomState, n_ins: int,
+                 hidden_layers_sizes: Sequence[int], n_outs: int):
+        self.n_layers = len(hidden_layers_sizes)
+        if self.n_layers == 0:
+            raise UserError('a stacked network needs at least one hidden layer')
+        self.x = T.matrix('x')  # images, one flattened image a row
+        self.y = T.ivector('y')  # labels
+
+        self.sigmoid_layers = []
+        self.params = []
+        layer_input, n_in = self.x, n_ins
+        for n_out in hidden_layers_sizes:
+            layer = HiddenLayer(numpy_rng, layer_input, n_in, n_out, activation=T.sigmoid)
+            self.sigmoid_layers.append(layer)
+            self.params.extend(layer.params)
+            layer_input, n_in = layer.output, n_out
+
+        self.logLayer = LogisticRegression(layer_input, n_in, n_outs)
+        self.params.extend(self.logLayer.params)
+        self.finetune_cost = self.logLayer.negative_log_likelihood(self.y)
+        self.errors = self.logLayer.errors(self.y)
+        self.p_y_given_x = self.logLayer.p_y_given_x
+        self.y_pred = self.logLayer.y_pred
+        self.input = self.x
+
+    def build_finetune_functions(
+            self, datasets: SharedDataSets, batch_size: int, learning_rate: float
+    ) -> tuple[engine.MinibatchFunction, Callable[[], list[float]], Callable[[], list[float]]]:
+        """Compile one step of finetuning, and the scoring of the validation and test sets.
+
+        :param datasets: what :func:`logistic_sgd.load_data` returns
+        :return: a function of a minibatch index, which updates the parameters and returns the
+            cost, and two functions without arguments, which return the error of every minibatch
+        """
+        train_set, valid_set, test_set = datasets
+        index = T.lscalar('index')  # of a minibatch
+        train_fn = engine.function(
+            inputs=[index], outputs=self.finetune_cost,
+            updates=training.sgd_updates(self.finetune_cost, self.params, learning_rate),
+            givens=minibatch_givens(self.x, self.y, train_set, index, batch_size))
+        valid_score = training.error_rates(engine.function(
+            inputs=[index], outputs=self.errors,
+            givens=minibatch_givens(self.x, self.y, valid_set, index, batch_size)))
+        test_score = training.error_rates(engine.function(
+            inputs=[index], outputs=self.errors,
+            givens=minibatch_givens(self.x, self.y, test_set, index, batch_size)))
+        return train_fn, valid_score, test_score

@@ -1,0 +1,1 @@
+"""What the chapters stand on: the engine, data sets, training, checkpoints, music."""

@@ -1,0 +1,343 @@
+"""What a run leaves in its output folder, written so that nothing is ever lost or half-written.
+
+- ``checkpoint.npz``: every variable that decides how the run goes on, and beside them, as JSON
+  text, the epoch, the minibatch, the patience, the best scores, the states of the random
+  generators and the history. One file, so that its parts cannot disagree.
+- ``model.npz``: the parameters to use: the best on the validation set, or, where there is nothing
+  to validate, the latest.
+- ``history.csv`` and ``curves.png``: costs and errors as training went on.
+- ``run.json``: settings, versions, data set, times and scores, for people and for the book.
+
+Arrays and JSON rather than pickles: they can be read with any version of anything, and reading
+them runs no code.
+"""
+
+import contextlib
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import signal
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Protocol
+
+import numpy
+import pytensor as theano
+from pytensor.compile.sharedvalue import SharedVariable
+
+from support import engine
+from support.errors import UserError
+
+CHECKPOINT = 'checkpoint.npz'
+MODEL = 'model.npz'
+SECONDS_BETWEEN_CHECKPOINTS = 30
+NOT_SETTINGS = ('output_folder', 'resume', 'overwrite', 'dataset')
+STATE = 'state'  # the entry of a checkpoint that holds the JSON text
+
+
+class DataDescription(Protocol):
+    """What a run records of its data set."""
+
+    name: str
+    sha256: str
+
+
+# Files ------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def written_atomically(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file that takes its name only when it is complete; until then, what was there stays.
+
+    :param path: where the file goes
+    :param durable: wait until the disk has it, so that a power cut does no harm either
+    """
+    part = path.with_name(f'.{path.name}.part')
+    try:
+        with open(part, 'wb') as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def save_arrays(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
+    """Write arrays as ``.npz``, atomically. Equal arrays give equal bytes."""
+    with written_atomically(path) as file:
+        numpy.savez(file, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, numpy.ndarray]:
+    """Read what :func:`save_arrays` wrote.
+
+    :raises UserError: when the file is missing, cut short or no archive of plain arrays
+    """
+    try:
+        with numpy.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UserError(f'there is no {path}: give the output folder of a run') from None
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f'{path} is broken ({error}): train the model again, with --overwrite') \
+            from None
+
+
+def named(params: Iterable[SharedVariable]) -> dict[str, SharedVariable]:
+    """Parameters by place and name, ``0_W, 1_b, 2_W ...``: unique in a stack of layers."""
+    return {f'{i}_{param.name}': param for i, param in enumerate(params)}
+
+
+def values(variables: dict[str, SharedVariable]) -> dict[str, numpy.ndarray]:
+    """The present values of ``variables``."""
+    return {name: numpy.asarray(variable.get_value(borrow=True))
+            for name, variable in variables.items()}
+
+
+def restore(variables: dict[str, SharedVariable], arrays: dict[str, numpy.ndarray],
+            path: Path) -> None:
+    """Set ``variables`` to ``arrays``, all of them or none.
+
+    :raises UserError: when names or shapes are not those of the variables
+    """
+    present = {name: array.shape for name, array in values(variables).items()}
+    saved = {name: array.shape for name, array in arrays.items()}
+    if present != saved:
+        raise UserError(f'{path} holds other arrays, {saved}, than this model has, {present}: '
+                        'give the settings that it was trained with')
+    for name, variable in variables.items():
+        variable.set_value(arrays[name].astype(variable.dtype))
+
+
+def load_model(output_folder: str | os.PathLike, params: Sequence[SharedVariable]) -> None:
+    """Give ``params`` the values that a run left in ``model.npz``.
+
+    :param output_folder: the folder of a run of the same script with the same sizes
+    :raises UserError: when there is no such file, it is broken, or the shapes differ
+    """
+    path = Path(output_folder) / MODEL
+    restore(named(params), load_arrays(path), path)
+
+
+# A run ------------------------------------------------------------------------------------------
+
+class Run:
+    """One training run and its output folder; a context manager around the training.
+
+    :param script: name of the script, for ``run.json``
+    :param settings: the keyword arguments of the training function, among them
+        ``output_folder``, ``resume`` and ``overwrite``
+    :param data: the data set, with its name and hash
+    :param params: the parameters of the model, saved in ``model.npz``
+    :param others: further shared variables that decide how training goes on
+    :raises UserError: when the folder cannot be used, holds an unfinished run that is neither to
+        be resumed nor overwritten, or holds a run of other settings or data
+    """
+
+    def __init__(self, script: str, settings: dict[str, Any], data: DataDescription,
+                 params: Sequence[SharedVariable], others: Sequence[SharedVariable] = ()):
+        self.script = script
+        self.folder = Path(settings['output_folder'])
+        self.params = list(params)
+        self.variables = named([*params, *others])
+        # Through JSON, so that they compare with what was read back: a tuple is then a list.
+        self.settings = json.loads(json.dumps(
+            {key: value for key, value in settings.items() if key not in NOT_SETTINGS}))
+        self.state = {
+            'settings': self.settings, 'data': data.sha256, 'stages': {}, 'history': [],
+            'engine': {'floatX': theano.config.floatX, 'mode': engine.mode_name()},
+            'scores': {}, 'finished': False,
+        }
+        self.data_name = data.name
+        self.seconds = {}  # by stage; clock times stay out of the checkpoint
+        self.started = time.strftime('%Y-%m-%dT%H:%M:%S%z')
+        self.changed_epochs = []
+        self.interrupted = False
+        self._old_handlers = {}
+        self._open_folder(settings['resume'], settings['overwrite'])
+
+    def _open_folder(self, resume, overwrite):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise UserError(f'cannot write into the output folder {self.folder} '
+                            f'({error.strerror}): choose another with --output-folder') from None
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            if resume:
+                print(f'NOTICE: no checkpoint in {self.folder}, so this is a new run',
+                      file=sys.stderr)
+        elif resume:
+            self._resume(path)
+            return
+        elif not overwrite and not load_checkpoint(path)[1]['finished']:
+            raise UserError(f'{self.folder} holds an unfinished run: continue it with --resume, '
+                            'or lose it with --overwrite')
+        # The old checkpoint is replaced first: the rest means nothing without it.
+        self.save()
+        for name in (MODEL, 'history.csv', 'curves.png'):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _resume(self, path):
+        arrays, saved = load_checkpoint(path)
+        different = [key for key in self.settings | saved['settings']
+                     if self.settings.get(key) != saved['settings'].get(key)]
+        # How many epochs may grow; whether this is so is known when their stage begins.
+        self.changed_epochs = [key for key in different if key.endswith('epochs')]
+        refused = [f'{key} was {saved["settings"].get(key)!r}, not {self.settings.get(key)!r}'
+                   for key in different if key not in self.changed_epochs]
+        if saved['data'] != self.state['data']:
+            refused.append(f'the data set was another than {self.data_name}')
+        refused += [f'{key} was {saved["engine"][key]}, not {value}'
+                    for key, value in self.state['engine'].items() if saved['engine'][key] != value]
+        if refused:
+            raise UserError(f'cannot resume the run in {self.folder}: {"; ".join(refused)}. Give '
+                            'the same settings, or start anew with --overwrite')
+        restore(self.variables, arrays, path)
+        self.state = saved | {'settings': self.settings, 'finished': False}
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.folder / 'run.json', encoding='utf-8') as file:
+                earlier = json.load(file)
+            self.seconds, self.started = earlier['seconds'], earlier['started']
+
+    # Interruptions: a signal only raises a flag, so that no update is cut in half.
+
+    def __enter__(self) -> 'Run':
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old_handlers[number] = signal.signal(number, self._interrupt)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._old_handlers = {}
+
+    def _interrupt(self, number, frame):
+        if self.interrupted:  # asked for twice: do not wait for the end of the present call
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    # Stages: the pretraining of a layer, the finetuning ...
+
+    def stage(self, name: str, n_epochs: int, stands_alone: bool = False) -> dict[str, Any]:
+        """The record of a stage, new or as it was saved.
+
+        :param n_epochs: how many epochs the stage is to have in the end
+        :param stands_alone: True when no later stage builds on this one
+        :raises UserError: when the stage cannot have that number of epochs any more
+        """
+        stages = self.state['stages']
+        if name not in stages:
+            stages[name] = {'epoch': 0, 'minibatch': 0, 'sums': [], 'generators': []}
+        record = stages[name]
+        begun = record['epoch'] + (record['minibatch'] > 0)
+        is_last = list(stages)[-1] == name
+        if n_epochs < begun or (n_epochs > begun and not is_last and not stands_alone):
+            raise UserError(
+                f'cannot resume the run in {self.folder}: {name} has had {begun} epochs, so '
+                f'{" and ".join(self.changed_epochs)} cannot be changed to {n_epochs}. Give the '
+                'number it had, or start anew with --overwrite')
+        return record
+
+    def checkpoint_is_due(self) -> bool:
+        """Whether the last checkpoint is so old, or an interruption so near, that one is due."""
+        return self.interrupted or time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
+
+    def save(self, status: str = 'running') -> None:
+        """Write the checkpoint, the history and ``run.json``.
+
+        :raises KeyboardInterrupt: when the user has asked to stop, after everything is written
+        """
+        stopping = self.interrupted and status == 'running'
+        state = json.dumps(self.state, allow_nan=False)
+        save_arrays(self.folder / CHECKPOINT,
+                    values(self.variables) | {STATE: numpy.array(state)})
+        if self.state['history']:
+            save_text(self.folder / 'history.csv', _as_csv(self.state['history']))
+        save_text(self.folder / 'run.json', json.dumps(
+            self.describe('interrupted' if stopping else status), indent=2) + '\n')
+        self.saved_at = time.monotonic()
+        if stopping:
+            raise KeyboardInterrupt
+
+    def save_model(self) -> None:
+        """Write the present parameters to ``model.npz``."""
+        save_arrays(self.folder / MODEL, values(named(self.params)))
+
+    def finish(self, scores: dict[str, Any]) -> None:
+        """Note the scores and that the run is complete."""
+        self.state |= {'scores': scores, 'finished': True}
+        self.save('finished')
+
+    def describe(self, status: str) -> dict[str, Any]:
+        """The contents of ``run.json``; errors in per cent, times in seconds."""
+        packages = ('pytensor', 'jax', 'numba', 'numpy')
+        installed = {dist.metadata['Name'].lower(): dist.version
+                     for dist in map(_distribution, packages) if dist is not None}
+        return {
+            'script': self.script,
+            'status': status,
+            'command': [Path(sys.argv[0]).name, *sys.argv[1:]],
+            'settings': self.settings,
+            'data': {'name': self.data_name, 'sha256': self.state['data']},
+            'scores': self.state['scores'],
+            'epochs': {name: record['epoch'] for name, record in self.state['stages'].items()},
+            'seconds': {name: round(spent, 1) for name, spent in self.seconds.items()},
+            'started': self.started,
+            'written': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+            'engine': self.state['engine'],
+            'versions': {'python': platform.python_version(), **installed},
+            'machine': {'system': platform.system(), 'processor': platform.machine(),
+                        'cores': os.cpu_count()},
+        }
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, numpy.ndarray], dict[str, Any]]:
+    """Arrays and state of a checkpoint.
+
+    :raises UserError: when the file is broken
+    """
+    arrays = load_arrays(path)
+    try:
+        return arrays, json.loads(str(arrays.pop(STATE)))
+    except (KeyError, ValueError):
+        raise UserError(f'{path} is no checkpoint of this version: start anew with --overwrite') \
+            from None
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text file atomically, but not durably: it can be made anew from a checkpoint."""
+    with written_atomically(path, durable=False) as file:
+        file.write(text.encode())
+
+
+def _as_csv(rows):
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO(newline='')
+    writer = csv.DictWriter(text, columns, lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _distribution(name):
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

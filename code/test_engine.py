@@ -1,0 +1,200 @@
+"""Tests of support.engine: the one place that knows what is peculiar to today's engine."""
+
+import os
+import subprocess
+import sys
+import unittest.mock
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+
+from support import engine
+from support.errors import UserError
+from support.testing import CODE_FOLDER, REFERENCE_MODE, TestCase
+from support.training import sgd_updates
+
+
+def noisy_step(seed=5):
+    """A step on minibatches of 4 out of 22 rows, with a draw for every entry."""
+    rng = numpy.random.RandomState(seed)
+    data = engine.shared_data(rng.uniform(size=(22, 6)))
+    W = theano.shared(rng.normal(size=(6, 3)).astype(theano.config.floatX), name='W')
+    index, rate = T.lscalar('index'), T.scalar('rate')
+    x = T.matrix('x')
+    noisy = engine.RandomStreams(seed).bernoulli(x.shape, 0.7) * x
+    cost = T.mean(T.sum(T.sqr(T.tanh(T.dot(noisy, W))), axis=1))
+    step = engine.function(
+        [index, rate], cost, sgd_updates(cost, [W], rate) + engine.random_updates(cost),
+        {x: engine.minibatch(data, index, 4)}, defaults={rate: 0.1})
+    return step, W
+
+
+class TestMinibatchFunction(TestCase):
+    def test_one_and_many_give_the_same_numbers(self):
+        one, one_W = noisy_step()
+        many, many_W = noisy_step()
+        order = [0, 1, 2, 3, 4, 2, 0]
+        numpy.testing.assert_allclose(many.run(order), [one(i) for i in order], rtol=1e-5)
+        numpy.testing.assert_allclose(many_W.get_value(), one_W.get_value(), rtol=1e-5)
+
+    def test_generators_go_on_from_one_kind_of_call_to_the_other(self):
+        mixed, mixed_W = noisy_step()
+        plain, plain_W = noisy_step()
+        costs = [*mixed.run([0, 1]), mixed(2), mixed(3), *mixed.run([4])]
+        numpy.testing.assert_allclose(costs, plain.run(range(5)), rtol=1e-5)
+        numpy.testing.assert_allclose(mixed_W.get_value(), plain_W.get_value(), rtol=1e-5)
+
+    def test_length_of_a_call_changes_no_bit(self):
+        long, long_W = noisy_step()
+        short, short_W = noisy_step()
+        costs = long.run([0, 1, 2, 3, 4] * 4)
+        pieces = numpy.concatenate([short.run([0, 1, 2, 3, 4]) for _ in range(4)])
+        self.assertEqual(costs.tobytes(), pieces.tobytes())
+        self.assertEqual(numpy.asarray(long_W.get_value()).tobytes(),
+                         numpy.asarray(short_W.get_value()).tobytes())
+
+    def test_generator_states_are_put_back_exactly(self):
+        step, W = noisy_step()
+        self.assertEqual(step.generator_states(), [])
+        step.run([0, 1])
+        states, value = step.generator_states(), W.get_value()
+        after = step.run([2, 3])
+        fresh, fresh_W = noisy_step()
+        fresh_W.set_value(value)
+        fresh.set_generator_states(states)
+        self.assertEqual(fresh.run([2, 3]).tobytes(), after.tobytes())
+
+    def test_defaults_and_names_of_scalars(self):
+        step, W = noisy_step()
+        before = numpy.array(W.get_value())
+        step(0, 0.0)
+        step(0, rate=0.0)
+        step.run([0, 1], rate=0.0)
+        numpy.testing.assert_array_equal(W.get_value(), before)
+        step(0)
+        self.assertGreater(numpy.abs(numpy.asarray(W.get_value()) - before).max(), 1e-4)
+        for arguments, names in (((0, 1., 2.), {}), ((0,), {'speed': 1.})):
+            with self.assertRaisesRegex(TypeError, 'rate'):
+                step(*arguments, **names)
+
+    def test_scores_of_any_number_of_minibatches(self):
+        rows = numpy.arange(40, dtype='float32').reshape(20, 2)
+        data = engine.shared_data(rows)
+        index, x = T.lscalar('index'), T.matrix('x')
+        means = engine.function([index], T.mean(x), givens={x: engine.minibatch(data, index, 3)})
+        expected = [rows[3 * i:3 * i + 3].mean() for i in range(6)]
+        self.assertEqual(means.n_minibatches, 6)
+        self.assertEqual(means.batch_size, 3)
+        with unittest.mock.patch.object(engine, 'EXAMPLES_PER_SCORING_CALL', 12):
+            for n in (1, 4, 6):
+                numpy.testing.assert_allclose(means.run(range(n)), expected[:n])
+        self.assertEqual(means(4), expected[4])
+
+    def test_list_of_outputs(self):
+        data = engine.shared_data(numpy.ones((8, 2)))
+        index, x = T.lscalar('index'), T.matrix('x')
+        total = theano.shared(numpy.zeros((), theano.config.floatX), name='total')
+        both = engine.function([index], [T.sum(x), T.mean(x)], [(total, total + T.sum(x))],
+                               {x: engine.minibatch(data, index, 2)})
+        sums, means = both.run([0, 1, 2])
+        self.assertEqual((sums.tolist(), means.tolist()), ([4, 4, 4], [1, 1, 1]))
+        self.assertEqual([float(value) for value in both(3)], [4, 1])
+        self.assertEqual(float(total.get_value()), 16)
+
+    def test_minibatches_out_of_range(self):
+        step, _ = noisy_step()
+        for index in (-1, 5):
+            with self.assertRaisesRegex(IndexError, 'from 0 to 4'):
+                step(index)
+            with self.assertRaisesRegex(IndexError, 'from 0 to 4'):
+                step.run([0, index])
+
+    def test_batch_size_that_does_not_fit(self):
+        data = engine.shared_data(numpy.zeros((5, 2)))
+        for batch_size in (0, 6):
+            with self.assertRaisesRegex(UserError, 'choose one from 1 to 5'):
+                engine.minibatch(data, T.lscalar('index'), batch_size)
+
+
+class TestRandomStreams(TestCase):
+    def draws(self, make, times=50):
+        """What a function that returns ``make(streams)`` gives, call after call."""
+        draw = make(engine.RandomStreams(3))
+        function = theano.function([], draw, updates=engine.random_updates(draw))
+        return numpy.array([function() for _ in range(times)])
+
+    def test_uniform_moments(self):
+        draws = self.draws(lambda streams: streams.uniform((1000,)))
+        self.assertEqual(draws.dtype, theano.config.floatX)
+        self.assertTrue(0 <= draws.min() and draws.max() < 1)
+        # five standard errors of the mean, 1 / sqrt(12 n), and of the mean of squares
+        n = draws.size
+        self.assertLess(abs(draws.mean() - 1 / 2), 5 / numpy.sqrt(12 * n))
+        self.assertLess(abs((draws ** 2).mean() - 1 / 3), 5 * numpy.sqrt(4 / 45 / n))
+
+    def test_bernoulli_frequency(self):
+        for p in (0.0, 0.3, 1.0):
+            draws = self.draws(lambda streams, p=p: streams.bernoulli((1000,), p))
+            self.assertEqual(set(numpy.unique(draws)) - {0., 1.}, set())
+            self.assertLessEqual(abs(draws.mean() - p), 5 * numpy.sqrt(p * (1 - p) / draws.size))
+
+    def test_draws_are_new_every_time_and_independent(self):
+        draws = self.draws(lambda streams: T.stack([streams.uniform((500,)) for _ in range(2)]))
+        flat = draws.reshape(100, 500)
+        correlations = numpy.corrcoef(flat)[numpy.triu_indices(100, 1)]
+        # 4,950 correlations of 500 draws each: the largest has to be chance
+        self.assertLess(numpy.abs(correlations).max(), 5.5 / numpy.sqrt(500))
+
+    def test_same_seed_same_draws(self):
+        first, second = (self.draws(lambda streams: streams.uniform((5,)), 3) for _ in range(2))
+        numpy.testing.assert_array_equal(first, second)
+
+
+class TestRewrite(TestCase):
+    def test_row_times_transpose(self):
+        rng = numpy.random.RandomState(0)
+        W = theano.shared(rng.normal(size=(5, 3)), shape=(5, 3))
+        for n_rows in (1, 2):
+            x = T.tensor('x', dtype='float64', shape=(n_rows, 3))
+            values = rng.normal(size=(n_rows, 3))
+            for mode in ('NUMBA', REFERENCE_MODE):
+                function = theano.function([x], T.dot(x, W.T), mode=mode)
+                numpy.testing.assert_allclose(function(values), values @ W.get_value().T)
+
+    def test_weights_are_never_transposed_for_one_row(self):
+        W = theano.shared(numpy.zeros((5, 3), 'float32'), shape=(5, 3))
+        x = T.tensor('x', dtype='float32', shape=(1, 3))
+        function = theano.function([x], T.dot(x, W.T), mode='JAX')
+        products = [node for node in function.maker.fgraph.toposort()
+                    if 'Dot' in str(node.op) or 'dot' in str(node.op)]
+        self.assertEqual([node.inputs[0].type.shape for node in products], [(5, 3)])
+
+
+class TestFlags(TestCase):
+    def ask(self, flags='', **environment):
+        """What the engine's flags are in a new process."""
+        program = ('import pytensor as theano\nfrom support import engine\n'
+                   'import pytensor.tensor as T\nx = T.scalar("x")\n'
+                   'double = theano.function([x], 2 * x)\n'
+                   'print(theano.config.floatX, engine.mode_name(), float(double(4)))')
+        finished = subprocess.run(
+            [sys.executable, '-W', 'error', '-c', program], cwd=CODE_FOLDER, text=True,
+            capture_output=True, env=os.environ | {'PYTENSOR_FLAGS': flags} | environment)
+        self.assertEqual(finished.stderr, '')
+        return finished.stdout.split()
+
+    def test_defaults(self):
+        self.assertEqual(self.ask(), ['float32', 'JAX', '8.0'])
+
+    def test_flags_of_the_user_are_respected(self):
+        self.assertEqual(self.ask('floatX=float64,mode=NUMBA'), ['float64', 'NUMBA', '8.0'])
+
+    def test_numba_where_there_is_no_jax(self):
+        with unittest.mock.patch.object(engine.importlib.util, 'find_spec', return_value=None), \
+                theano.config.change_flags(mode=theano.config.mode):
+            engine.set_default_flags()
+            self.assertEqual(engine.mode_name(), 'NUMBA')
+
+    def test_home_that_cannot_be_written(self):
+        self.assertEqual(self.ask(HOME=os.devnull), ['float32', 'JAX', '8.0'])
