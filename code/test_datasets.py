@@ -749,8 +749,11 @@ class DownloadTest(DataTest):
 
     def test_asked_for_by_name_there_is_no_fallback(self):
         self.mirrors(self.closed(), 'no address at all')
+        self.enterContext(mock.patch.object(download, 'REACH_SECONDS', 60))
+        start = time.monotonic()
         for name in ('mnist', 'mnist.pkl.gz'):
             self.fails(name, 'none of its mirrors')
+        self.assertLess(time.monotonic() - start, 30)  # both have said no: nothing to wait for
         self.assertEqual(self.files(), [])
 
     def test_unwritable_folder(self):
@@ -765,6 +768,17 @@ class DownloadTest(DataTest):
         self.assertIn('not writable', stderr)
         self.assertEqual(data.name, 'mnist')
         self.assertEqual(list(temporary.iterdir()), [])
+
+    def test_folder_that_is_there_but_not_writable(self):
+        self.mirrors(self.serve())
+        refused = PermissionError('refused')
+        with mock.patch.object(tempfile, 'TemporaryFile', side_effect=refused):
+            data, stderr = self.read()
+            self.equal(data, triple_of(*self.arrays))
+            self.assertIn('not writable', stderr)
+            self.assertEqual(self.files(), ['mnist'])
+            with mock.patch.object(tempfile, 'TemporaryDirectory', side_effect=refused):
+                self.fails('mnist', 'cannot be kept anywhere (refused)', str(self.data))
 
     def test_two_processes_at_once(self):
         script = (

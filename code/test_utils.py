@@ -157,8 +157,9 @@ class GreyTest(PictureTest):
         self.equal(integers, [[0, 255]], numpy.uint8)
 
     def test_diverged_weights_spoil_their_tile_alone(self):
-        X = numpy.array([[numpy.nan, 1], [0, numpy.inf], [0, 1]], numpy.float32)
-        self.equal(tile_raster_images(X, (1, 2), (1, 3)), [[0, 0, 0, 0, 0, 255]], numpy.uint8)
+        X = numpy.array([[numpy.nan, 1], [0, numpy.inf], [-3e38, 3e38], [0, 1]], numpy.float32)
+        self.equal(tile_raster_images(X, (1, 2), (1, 4)), [[0, 0, 0, 0, 0, 0, 0, 255]],
+                   numpy.uint8)
 
     def test_input_is_untouched(self):
         X = numpy.array([[3., 4.], [7., 5.]])

@@ -24,7 +24,7 @@ def scale_to_unit_interval(ndar: numpy.ndarray, eps: float = 1e-8) -> numpy.ndar
     """
     # At least float32: eps would be 0 in a float16, and integers have no fractions.
     ndar = ndar.astype(numpy.result_type(ndar, numpy.float32))
-    # Weights that have diverged (NaN, infinity) become NaN, which the caller sees for himself.
+    # Weights that have diverged (NaN, infinity) give NaN without a warning: the picture shows it.
     with numpy.errstate(invalid='ignore', over='ignore'):
         ndar -= ndar.min()
         ndar /= ndar.max() + eps
@@ -142,7 +142,7 @@ def tile_channel(
 
 def to_pixels(values: numpy.ndarray) -> numpy.ndarray:
     """Pixels for values from 0 to 1: 255 times as much, rounded down, as uint8."""
-    return numpy.nan_to_num(255.0 * numpy.clip(values, 0.0, 1.0)).astype(numpy.uint8)
+    return numpy.nan_to_num(255.0 * numpy.clip(values, 0, 1)).astype(numpy.uint8)
 
 
 def save_filters(

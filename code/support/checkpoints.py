@@ -165,6 +165,7 @@ class Run:
         self.started = time.strftime('%Y-%m-%dT%H:%M:%S%z')
         self.changed_epochs = []
         self.interrupted = False
+        self.saved_at = time.monotonic()
         self._old_handlers = {}
         self._open_folder(settings['resume'], settings['overwrite'])
 

@@ -1,0 +1,175 @@
+"""Tests of every script as a whole: as a user runs it, and how the files hang together."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+
+import numpy
+
+from support.testing import CODE_FOLDER, TestCase, small_images
+
+# Each script with settings that let it finish in seconds, and what it leaves in its folder.
+SCRIPTS = {
+    'logistic_sgd.py': ['--n-epochs', '3', '--batch-size', '20'],
+    'mlp.py': ['--n-epochs', '2', '--n-hidden', '8'],
+    'dA.py': ['--training-epochs', '1', '--n-hidden', '100'],
+    'SdA.py': ['--pretraining-epochs', '1', '--training-epochs', '2', '--batch-size', '10',
+               '--hidden-layers-sizes', '8', '6', '--corruption-levels', '0.1', '0.2'],
+}
+EVERY_RUN_LEAVES = {'checkpoint.npz', 'model.npz', 'history.csv', 'curves.png', 'run.json'}
+PICTURES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.png'}}
+
+# From the ground up: a module may import those before it.
+ORDER = ['errors', 'engine', 'digits', 'pickles', 'download', 'datasets', 'checkpoints',
+         'training', 'command_line', 'testing',
+         'utils', 'logistic_sgd', 'mlp', 'dA', 'stacked', 'SdA', 'benchmark']
+
+
+def write_data(path):
+    """A small data set as a file."""
+    images = small_images()
+    numpy.savez(path, **{f'{name}_{part}': array for name in ('train', 'valid', 'test')
+                         for part, array in zip('xy', getattr(images, name), strict=True)})
+
+
+class TestScripts(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / 'small.npz'
+        write_data(self.data)
+
+    def run_script(self, script, *arguments, **kwargs):
+        return subprocess.run([sys.executable, '-W', 'error', CODE_FOLDER / script, *arguments],
+                              cwd=self.folder, capture_output=True, text=True, **kwargs)
+
+    def test_every_script_from_another_folder(self):
+        for script, settings in SCRIPTS.items():
+            output = self.folder / script
+            with self.subTest(script):
+                run = self.run_script(script, *settings, '--dataset', self.data,
+                                      '--output-folder', output)
+                self.assertEqual(run.returncode, 0, run.stderr)
+                self.assertTrue(run.stdout.startswith('... loading data\n... building the model\n'))
+                self.assertIn('The data set was small.npz', run.stdout)
+                # No progress bar and no warning: only the running time.
+                self.assertRegex(run.stderr,
+                                 rf'\AThe code for file {script} ran for \d+\.\d\dm\n\Z')
+                self.assertEqual(set(os.listdir(output)),
+                                 EVERY_RUN_LEAVES | PICTURES.get(script, set()))
+        self.assertEqual(set(os.listdir(self.folder)), {'small.npz', *SCRIPTS})
+
+    def test_finished_run_gives_its_result_again(self):
+        arguments = ('logistic_sgd.py', *SCRIPTS['logistic_sgd.py'], '--dataset', self.data)
+        first = self.run_script(*arguments)
+        again = self.run_script(*arguments, '--resume')
+
+        def result(run):
+            return [line for line in run.stdout.splitlines() if line.startswith('Optimization')]
+
+        self.assertEqual(len(result(first)), 1)
+        self.assertEqual(result(again), result(first))
+
+    def test_help_explains_every_option(self):
+        for script in SCRIPTS:
+            run = self.run_script(script, '--help')
+            self.assertEqual((run.returncode, run.stderr), (0, ''))
+            for option in ('--dataset', '--batch-size', '--seed', '--output-folder', '--resume',
+                           '--overwrite'):
+                self.assertIn(option, run.stdout)
+            self.assertIn('go on with the run in the output folder', ' '.join(run.stdout.split())
+                          .replace('│ │ ', ''))
+
+    def test_mistakes_end_in_one_line(self):
+        broken = self.folder / 'broken.npz'
+        broken.write_bytes(b'no archive')
+        for arguments, message in (
+                (['--dataset', 'nowhere.npz'], 'nowhere.npz'),
+                (['--dataset', broken], 'broken.npz'),
+                (['--dataset', self.data, '--batch-size', '201'], 'from 1 to 200'),
+                (['--dataset', self.data, '--batch-size', '61'], 'from 1 to 60'),
+                (['--dataset', self.data, '--batch-size', '0'], '--batch-size is 0'),
+                (['--dataset', self.data, '--n-epochs', '-1'], '--n-epochs is -1'),
+                (['--dataset', self.data, '--learning-rate', 'nan'], '--learning-rate is nan'),
+                (['--dataset', self.data, '--batch-size', '20',
+                  '--output-folder', self.data / 'below'], 'small.npz/below')):
+            with self.subTest(message):
+                run = self.run_script('logistic_sgd.py', *arguments)
+                self.assertEqual(run.returncode, 1)
+                self.assertIn(message, run.stderr)
+                self.assertEqual(len(run.stderr.splitlines()), 1, run.stderr)
+        run = self.run_script('logistic_sgd.py', '--learning-rat', '1')
+        self.assertEqual(run.returncode, 2)
+        self.assertNotIn('Traceback', run.stderr)
+
+    def test_sizes_for_which_there_is_no_memory(self):
+        run = self.run_script('mlp.py', '--dataset', self.data, '--n-hidden', '1000000000000')
+        self.assertEqual(run.returncode, 1)
+        self.assertRegex(run.stderr, r'\Amlp.py: not enough memory .*choose smaller sizes\n\Z')
+
+    def test_interrupted_script_goes_on(self):
+        arguments = [*SCRIPTS['mlp.py'][2:], '--n-epochs', '40', '--dataset', self.data]
+        whole = self.run_script('mlp.py', *arguments, '--output-folder', 'whole')
+        self.assertEqual(whole.returncode, 0, whole.stderr)
+        for number, status in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+            name = f'stopped by {int(number)}'
+            process = subprocess.Popen(
+                [sys.executable, CODE_FOLDER / 'mlp.py', *arguments, '--output-folder', name],
+                cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            while not process.stdout.readline().startswith('epoch 2,'):
+                self.assertIsNone(process.poll())
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, status, errors)
+            if number == signal.SIGINT:
+                self.assertRegex(errors, r'interrupted; .*--resume to go on\n\Z')
+            refused = self.run_script('mlp.py', *arguments, '--output-folder', name)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn('holds an unfinished run', refused.stderr)
+            resumed = self.run_script('mlp.py', *arguments, '--output-folder', name, '--resume')
+            self.assertEqual(resumed.returncode, 0, resumed.stderr)
+            for file in ('checkpoint.npz', 'model.npz', 'history.csv'):
+                self.assertEqual((self.folder / name / file).read_bytes(),
+                                 (self.folder / 'whole' / file).read_bytes(), file)
+
+
+class TestStructure(TestCase):
+    def modules(self):
+        """Every module that is no test, by name."""
+        paths = [*CODE_FOLDER.glob('*.py'), *(CODE_FOLDER / 'support').glob('*.py')]
+        return {path.stem: path for path in paths
+                if not path.name.startswith(('test', '__')) or path.stem == 'testing'}
+
+    def test_imports_only_go_down(self):
+        modules = self.modules()
+        self.assertEqual(set(modules), set(ORDER))
+        for name, path in modules.items():
+            for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+                imported = []
+                if isinstance(node, ast.Import):
+                    imported = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    imported = [node.module, *(alias.name for alias in node.names)]
+                for other in {part for full in imported for part in full.split('.')} & set(ORDER):
+                    if other != name:
+                        self.assertLess(ORDER.index(other), ORDER.index(name),
+                                        f'{name} imports {other}')
+
+    def test_nothing_happens_at_import(self):
+        program = ('import numpy, sys\nbefore = numpy.random.get_state()[1].tolist()\n'
+                   f'import {", ".join(name[:-3] for name in SCRIPTS)}\n'
+                   'assert numpy.random.get_state()[1].tolist() == before\n'
+                   'assert "matplotlib" not in sys.modules')
+        run = subprocess.run([sys.executable, '-W', 'error', '-c', program], text=True,
+                             capture_output=True, cwd=self.folder,
+                             env=os.environ | {'PYTHONPATH': str(CODE_FOLDER)})
+        self.assertEqual((run.returncode, run.stdout, run.stderr), (0, '', ''))
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_run_without_tests_fails(self):
+        self.folder.joinpath('test_nothing.py').write_text('')
+        run = subprocess.run([sys.executable, CODE_FOLDER / 'test.py', '--match', 'no such name'],
+                             capture_output=True, text=True, cwd=self.folder)
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn('no test was found', run.stderr)
