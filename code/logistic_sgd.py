@@ -17,12 +17,24 @@ References:
       2012, for minibatches and early stopping
 """
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
+from pytensor.compile.sharedvalue import SharedVariable
 
-from support import command_line, datasets, engine, training
+from support import checkpoints, command_line, datasets, engine, training
 from support.checkpoints import Run
+
+
+class Classifier(Protocol):
+    """What every model has that can be asked for the class of an image."""
+
+    input: T.TensorVariable
+    p_y_given_x: T.TensorVariable
+    params: list[SharedVariable]
 
 
 class LogisticRegression:
@@ -31,12 +43,19 @@ class LogisticRegression:
     :param input: symbolic minibatch, (batch_size, n_in)
     :param n_in: number of input units
     :param n_out: number of classes
+    :param W: weights, (n_in, n_out), to use instead of new ones
+    :param b: biases, (n_out,), to use instead of new ones
     """
 
-    def __init__(self, input: T.TensorVariable, n_in: int, n_out: int):
+    def __init__(self, input: T.TensorVariable, n_in: int, n_out: int,
+                 W: T.TensorVariable | None = None, b: T.TensorVariable | None = None):
         # Zeros will do: the cost is convex, so every start leads to the same minimum.
-        self.W = theano.shared(numpy.zeros((n_in, n_out), dtype=theano.config.floatX), name='W')
-        self.b = theano.shared(numpy.zeros(n_out, dtype=theano.config.floatX), name='b')
+        if W is None:
+            W = theano.shared(numpy.zeros((n_in, n_out), dtype=theano.config.floatX), name='W')
+        if b is None:
+            b = theano.shared(numpy.zeros(n_out, dtype=theano.config.floatX), name='b')
+        self.W = W
+        self.b = b
         self.n_out = n_out
 
         # One hyperplane a column of W, one example a row of the input.
@@ -76,6 +95,36 @@ class LogisticRegression:
         if not y.dtype.startswith(('int', 'uint')):
             raise NotImplementedError(f'labels have to be integers, not {y.dtype}')
         return T.mean(T.neq(self.y_pred, y), dtype=theano.config.floatX)
+
+
+def load_classifier(output_folder: str) -> LogisticRegression:
+    """The classifier that a run of this script left in its output folder.
+
+    :raises UserError: when there is none, or it is not a logistic regression
+    """
+    (n_in, n_out), _ = checkpoints.model_shapes(output_folder, ndims=[2, 1])
+    classifier = LogisticRegression(T.matrix('x'), n_in, n_out)
+    checkpoints.load_model(output_folder, classifier.params)
+    return classifier
+
+
+def get_p_y_given_x(classifier: Classifier) -> Callable[[numpy.ndarray], numpy.ndarray]:
+    """Compile the function from images to the probabilities of the classes.
+
+    :param classifier: any model with ``input`` and ``p_y_given_x``: this one, an MLP, an SdA
+    :return: a function from floatX (n_examples, n_in) in [0, 1] to (n_examples, n_out)
+    """
+    function = theano.function([classifier.input], classifier.p_y_given_x)
+    return lambda images: numpy.asarray(function(images))
+
+
+def classify(classifier: Classifier, images: numpy.ndarray) -> numpy.ndarray:
+    """The most probable class of each image.
+
+    :param images: floatX (n_examples, n_in) in [0, 1]
+    :return: integers (n_examples,)
+    """
+    return get_p_y_given_x(classifier)(images).argmax(axis=1)
 
 
 class SharedDataSets(list):

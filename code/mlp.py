@@ -23,7 +23,7 @@ import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 from logistic_sgd import LogisticRegression, load_data, minibatch_givens
-from support import command_line, engine, training
+from support import checkpoints, command_line, engine, training
 from support.checkpoints import Run
 
 
@@ -87,6 +87,18 @@ class MLP:
         self.y_pred = self.logRegressionLayer.y_pred
         self.params = self.hiddenLayer.params + self.logRegressionLayer.params
         self.input = input
+
+
+def load_classifier(output_folder: str) -> MLP:
+    """The classifier that a run of this script left in its output folder.
+
+    :raises UserError: when there is none, or it is not such an MLP
+    """
+    (n_in, n_hidden), _, (_, n_out), _ = checkpoints.model_shapes(output_folder, ndims=[2, 1, 2, 1])
+    rng = numpy.random.RandomState()  # whatever it draws is replaced
+    classifier = MLP(rng, T.matrix('x'), n_in, n_hidden, n_out)
+    checkpoints.load_model(output_folder, classifier.params)
+    return classifier
 
 
 def test_mlp(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0.0001,

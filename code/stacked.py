@@ -12,7 +12,7 @@ import pytensor.tensor as T
 
 from logistic_sgd import LogisticRegression, SharedDataSets, minibatch_givens
 from mlp import HiddenLayer
-from support import engine, training
+from support import checkpoints, engine, training
 from support.errors import UserError
 
 
@@ -73,3 +73,17 @@ class StackedNetwork:
             inputs=[index], outputs=self.errors,
             givens=minibatch_givens(self.x, self.y, test_set, index, batch_size)))
         return train_fn, valid_score, test_score
+
+
+def load_classifier(output_folder: str) -> StackedNetwork:
+    """The classifier that a run of ``SdA.py`` left in its output folder.
+
+    :raises UserError: when there is none, or it is not such a network
+    """
+    shapes = checkpoints.model_shapes(output_folder)
+    (n_ins, _), *_ = shapes
+    *hidden_layers_sizes, n_outs = [shape[-1] for shape in shapes[::2]]
+    rng = numpy.random.RandomState()  # whatever it draws is replaced
+    classifier = StackedNetwork(rng, n_ins, hidden_layers_sizes, n_outs)
+    checkpoints.load_model(output_folder, classifier.params)
+    return classifier

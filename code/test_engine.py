@@ -198,3 +198,14 @@ class TestFlags(TestCase):
 
     def test_home_that_cannot_be_written(self):
         self.assertEqual(self.ask(HOME=os.devnull), ['float32', 'JAX', '8.0'])
+
+
+class TestOtherMode(TestCase):
+    @unittest.skipIf(engine.mode_name() == 'NUMBA', 'this is the run in the other mode')
+    def test_minibatch_functions_in_numba_mode(self):
+        run = subprocess.run(
+            [sys.executable, '-m', 'unittest', 'test_engine.TestMinibatchFunction'],
+            cwd=CODE_FOLDER, capture_output=True, text=True,
+            env=os.environ | {'PYTENSOR_FLAGS': 'mode=NUMBA'})
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertRegex(run.stderr, r'Ran 9 tests')

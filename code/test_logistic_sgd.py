@@ -1,5 +1,8 @@
 """Tests of logistic_sgd."""
 
+import os
+import subprocess
+import sys
 import unittest
 from unittest import mock
 
@@ -10,6 +13,7 @@ import pytensor.tensor as T
 import logistic_sgd
 from logistic_sgd import LogisticRegression, SharedDataSets
 from support.testing import (
+    CODE_FOLDER,
     REFERENCE_MODE,
     TestCase,
     finite_difference_error,
@@ -99,6 +103,15 @@ class TestTraining(TestCase):
                       'The code run for 74 epochs, with ', output)
         self.assertEqual(result.scores['best_validation_error'], 7.5)
         self.assertAlmostEqual(result.scores['test_error'], 100 * 719 / 9600)
+
+    @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
+    def test_mnist_gives_the_same_numbers_in_numba_mode(self):
+        run = subprocess.run(
+            [sys.executable, CODE_FOLDER / 'logistic_sgd.py', '--dataset', 'mnist.pkl.gz'],
+            cwd=self.folder, capture_output=True, text=True,
+            env=os.environ | {'PYTENSOR_FLAGS': 'mode=NUMBA'})
+        self.assertIn('best validation score of 7.500000 %, obtained at iteration 6059, with test '
+                      'performance 7.489583 %\nThe code run for 74 epochs', run.stdout)
 
     def test_digits(self):
         result, _ = self.train('digits', n_epochs=60)

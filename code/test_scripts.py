@@ -13,18 +13,22 @@ from support.testing import CODE_FOLDER, TestCase, small_images
 # Each script with settings that let it finish in seconds, and what it leaves in its folder.
 SCRIPTS = {
     'logistic_sgd.py': ['--n-epochs', '3', '--batch-size', '20'],
+    'logistic_cg.py': ['--n-epochs', '3', '--batch-size', '20'],
     'mlp.py': ['--n-epochs', '2', '--n-hidden', '8'],
     'dA.py': ['--training-epochs', '1', '--n-hidden', '100'],
+    'cA.py': ['--training-epochs', '1', '--n-hidden', '100'],
     'SdA.py': ['--pretraining-epochs', '1', '--training-epochs', '2', '--batch-size', '10',
                '--hidden-layers-sizes', '8', '6', '--corruption-levels', '0.1', '0.2'],
 }
 EVERY_RUN_LEAVES = {'checkpoint.npz', 'model.npz', 'history.csv', 'curves.png', 'run.json'}
-PICTURES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.png'}}
+PICTURES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.png'},
+            'cA.py': {'cae_filters.png'}}
 
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'engine', 'digits', 'pickles', 'download', 'datasets', 'checkpoints',
          'training', 'command_line', 'testing',
-         'utils', 'logistic_sgd', 'mlp', 'dA', 'stacked', 'SdA', 'benchmark']
+         'utils', 'logistic_sgd', 'logistic_cg', 'mlp', 'dA', 'cA', 'stacked', 'SdA', 'predict',
+         'benchmark']
 
 
 def write_data(path):

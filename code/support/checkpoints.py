@@ -43,6 +43,7 @@ MODEL = 'model.npz'
 SECONDS_BETWEEN_CHECKPOINTS = 30
 NOT_SETTINGS = ('output_folder', 'resume', 'overwrite', 'dataset')
 STATE = 'state'  # the entry of a checkpoint that holds the JSON text
+EXTRA = 'extra_'  # before the names of arrays that are no shared variables
 
 
 class DataDescription(Protocol):
@@ -50,6 +51,7 @@ class DataDescription(Protocol):
 
     name: str
     sha256: str
+    image_shape: tuple[int, ...]
 
 
 # Files ------------------------------------------------------------------------------------------
@@ -131,6 +133,36 @@ def load_model(output_folder: str | os.PathLike, params: Sequence[SharedVariable
     restore(named(params), load_arrays(path), path)
 
 
+def model_shapes(output_folder: str | os.PathLike,
+                 ndims: list[int] | None = None) -> list[tuple[int, ...]]:
+    """Shapes of the parameters in ``model.npz``, in the order of the model's ``params``.
+
+    :param ndims: numbers of dimensions that they have to have; None for a stack of layers with
+        weights and biases each, 2, 1, 2, 1 ...
+    :raises UserError: when they have not
+    """
+    path = Path(output_folder) / MODEL
+    shapes = [array.shape for array in load_arrays(path).values()]
+    if [len(shape) for shape in shapes] != (ndims or [2, 1] * max(1, len(shapes) // 2)):
+        raise UserError(f'{path} holds arrays of shapes {shapes}, which is another kind of model')
+    return shapes
+
+
+def read_description(output_folder: str | os.PathLike) -> tuple[str, tuple[int, int]]:
+    """What ``run.json`` says of a model: the script that trained it, and the shape of its images.
+
+    :raises UserError: when the folder holds no run, or the file is broken
+    """
+    path = Path(output_folder) / 'run.json'
+    try:
+        description = json.loads(path.read_text(encoding='utf-8'))
+        return description['script'], tuple(description['data']['image_shape'])
+    except FileNotFoundError:
+        raise UserError(f'there is no {path}: give the output folder of a run') from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f'{path} is broken: train the model again') from None
+
+
 # A run ------------------------------------------------------------------------------------------
 
 class Run:
@@ -161,8 +193,10 @@ class Run:
             'scores': {}, 'finished': False,
         }
         self.data_name = data.name
+        self.image_shape = list(data.image_shape)
         self.seconds = {}  # by stage; clock times stay out of the checkpoint
         self.started = time.strftime('%Y-%m-%dT%H:%M:%S%z')
+        self.extra = {}  # further arrays that decide how the run goes on, by name
         self.changed_epochs = []
         self.interrupted = False
         self.saved_at = time.monotonic()
@@ -208,6 +242,8 @@ class Run:
         if refused:
             raise UserError(f'cannot resume the run in {self.folder}: {"; ".join(refused)}. Give '
                             'the same settings, or start anew with --overwrite')
+        self.extra = {name.removeprefix(EXTRA): arrays.pop(name)
+                      for name in list(arrays) if name.startswith(EXTRA)}
         restore(self.variables, arrays, path)
         self.state = saved | {'settings': self.settings, 'finished': False}
         with contextlib.suppress(FileNotFoundError):
@@ -268,7 +304,8 @@ class Run:
         stopping = self.interrupted and status == 'running'
         state = json.dumps(self.state, allow_nan=False)
         save_arrays(self.folder / CHECKPOINT,
-                    values(self.variables) | {STATE: numpy.array(state)})
+                    values(self.variables) | {STATE: numpy.array(state)}
+                    | {EXTRA + name: array for name, array in self.extra.items()})
         if self.state['history']:
             save_text(self.folder / 'history.csv', _as_csv(self.state['history']))
         save_text(self.folder / 'run.json', json.dumps(
@@ -296,7 +333,8 @@ class Run:
             'status': status,
             'command': [Path(sys.argv[0]).name, *sys.argv[1:]],
             'settings': self.settings,
-            'data': {'name': self.data_name, 'sha256': self.state['data']},
+            'data': {'name': self.data_name, 'sha256': self.state['data'],
+                     'image_shape': self.image_shape},
             'scores': self.state['scores'],
             'epochs': {name: record['epoch'] for name, record in self.state['stages'].items()},
             'seconds': {name: round(spent, 1) for name, spent in self.seconds.items()},

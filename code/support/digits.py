@@ -11,9 +11,10 @@ adding a number to it. The steps, with N images at once:
    as was done for MNIST (LeCun et al., 1998);
 3. turn distances into grey levels, with random thickness, roughness of the edge and pressure.
 """
+
 import os
 
-import numpy as np
+import numpy
 
 from support.errors import UserError
 
@@ -35,7 +36,7 @@ MATPLOTLIB_FONTS = (
 
 def make_digits(
     seed: int = SEED, sizes: tuple[int, int, int] = SIZES
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[tuple[numpy.ndarray, numpy.ndarray]]:
     """Draw training, validation and test images; the same seed gives the same bytes.
 
     :param seed: seed of the `RandomState` that everything is drawn from
@@ -44,18 +45,18 @@ def make_digits(
         each class has the same share of each set, in random order
     :raises UserError: where the fonts cannot be read
     """
-    rng = np.random.RandomState(seed)
+    rng = numpy.random.RandomState(seed)
     glyphs = glyph_distances()
     sets = []
     for size in sizes:
-        labels = rng.permutation(np.arange(size) % 10)
+        labels = rng.permutation(numpy.arange(size) % 10)
         # A thousand at a time: memory stays small, and the arrays near the processor.
         images = [draw(rng, glyphs, labels[i:i + 1000]) for i in range(0, size, 1000)]
-        sets.append((np.concatenate(images), labels.astype(np.uint8)))
+        sets.append((numpy.concatenate(images), labels.astype(numpy.uint8)))
     return sets
 
 
-def glyph_distances() -> np.ndarray:
+def glyph_distances() -> numpy.ndarray:
     """Signed distances to the outlines of every digit in every font.
 
     :returns: float32 (n_fonts, 10, GLYPH, GLYPH), in units of the digit's height, positive inside
@@ -80,7 +81,7 @@ def glyph_distances() -> np.ndarray:
             'install both again, or give a data set by its path'
         ) from error
 
-    glyphs = np.empty((len(fonts), 10, GLYPH, GLYPH), dtype=np.float32)
+    glyphs = numpy.empty((len(fonts), 10, GLYPH, GLYPH), dtype=numpy.float32)
     for f, font in enumerate(fonts):
         for digit in range(10):
             image = Image.new('L', (GLYPH, GLYPH))
@@ -88,8 +89,8 @@ def glyph_distances() -> np.ndarray:
             ImageDraw.Draw(image).text(
                 (GLYPH / 2, GLYPH / 2), str(digit), fill=255, font=font, anchor='mm'
             )
-            inside = np.asarray(image) >= 128
-            rows = np.flatnonzero(inside.any(axis=1))
+            inside = numpy.asarray(image) >= 128
+            rows = numpy.flatnonzero(inside.any(axis=1))
             if len(rows) == 0:
                 raise UserError(
                     f'the digits cannot be drawn, {font.getname()} has no {digit}: '
@@ -101,7 +102,8 @@ def glyph_distances() -> np.ndarray:
     return glyphs
 
 
-def draw(rng: np.random.RandomState, glyphs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def draw(rng: numpy.random.RandomState, glyphs: numpy.ndarray,
+         labels: numpy.ndarray) -> numpy.ndarray:
     """Draw one image for each label.
 
     :param glyphs: what `glyph_distances` returns
@@ -113,36 +115,36 @@ def draw(rng: np.random.RandomState, glyphs: np.ndarray, labels: np.ndarray) -> 
     n = len(labels)
     fonts = rng.randint(len(glyphs), size=n)
     templates = glyphs[fonts, labels]  # (n, GLYPH, GLYPH)
-    image_index = np.arange(n, dtype=np.float32)[:, None, None]
+    image_index = numpy.arange(n, dtype=numpy.float32)[:, None, None]
 
     rows, columns = deformed_grid(rng, n)
-    which = np.broadcast_to(image_index, rows.shape)
+    which = numpy.broadcast_to(image_index, rows.shape)
     # Outside of the picture the distance is as at its border: the nearest value is negative too.
     field = ndimage.map_coordinates(templates, [which, rows, columns], order=1, mode='nearest')
 
     # The thickness is drawn in pixels of the final image, where the digit is BOX pixels high.
-    pen = rng.uniform(-0.1, 1.0, size=(n, 1, 1)).astype(np.float32)
+    pen = rng.uniform(-0.1, 1.0, size=(n, 1, 1)).astype(numpy.float32)
     # A light font loses its strokes when it is made thinner by more than they are thick.
     half_stroke = BOX * templates.max(axis=(1, 2))[:, None, None]
-    pen = np.maximum(pen, 1.25 - half_stroke)
+    pen = numpy.maximum(pen, 1.25 - half_stroke)
     ink = BOX * field + pen > 0  # (n, CANVAS, CANVAS)
     side, row_mass, column_mass = boxes(ink)
 
     # Pixel (i, j) of the image shows the canvas at `mass + (pixel - centre) * side / BOX`.
-    pixel = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
+    pixel = numpy.arange(SIDE, dtype=numpy.float32) - (SIDE - 1) / 2
     scale = side / BOX
     rows = row_mass[:, None, None] + scale[:, None, None] * pixel[:, None]
     columns = column_mass[:, None, None] + scale[:, None, None] * pixel
-    which, rows, columns = np.broadcast_arrays(image_index, rows, columns)
+    which, rows, columns = numpy.broadcast_arrays(image_index, rows, columns)
     field = ndimage.map_coordinates(field, [which, rows, columns], order=1, mode='nearest')
 
     roughness = rng.normal(0, 0.12, size=field.shape)
     pressure = rng.uniform(0.75, 1, size=(n, 1, 1))
-    grey = np.clip(0.5 + BOX * field + pen + roughness, 0, 1) * pressure
-    return np.round(255 * grey).astype(np.uint8)
+    grey = numpy.clip(0.5 + BOX * field + pen + roughness, 0, 1) * pressure
+    return numpy.round(255 * grey).astype(numpy.uint8)
 
 
-def deformed_grid(rng: np.random.RandomState, n: int) -> tuple[np.ndarray, np.ndarray]:
+def deformed_grid(rng: numpy.random.RandomState, n: int) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Where in the picture of its glyph each point of a canvas looks: affine map and elastic noise.
 
     :returns: row and column coordinates, each float32 (n, CANVAS, CANVAS)
@@ -151,10 +153,10 @@ def deformed_grid(rng: np.random.RandomState, n: int) -> tuple[np.ndarray, np.nd
 
     angle = rng.normal(0, 0.12, size=n)  # in radians
     slant = rng.normal(0, 0.2, size=n)
-    stretch = np.exp(rng.normal(0, 0.14, size=n))  # of the height, at the expense of the width
+    stretch = numpy.exp(rng.normal(0, 0.14, size=n))  # of the height, at the expense of the width
     # `A` takes a direction on the canvas to one in the picture; its determinant is 1.
-    cos, sin = np.cos(angle), np.sin(angle)
-    A = np.empty((n, 2, 2), dtype=np.float32)
+    cos, sin = numpy.cos(angle), numpy.sin(angle)
+    A = numpy.empty((n, 2, 2), dtype=numpy.float32)
     A[:, 0, 0] = cos / stretch
     A[:, 0, 1] = sin / stretch
     A[:, 1, 0] = (slant * cos - sin) * stretch
@@ -162,13 +164,13 @@ def deformed_grid(rng: np.random.RandomState, n: int) -> tuple[np.ndarray, np.nd
 
     # Neighbours must move together, or the stroke would tear: noise smoothed over a quarter of the
     # digit and scaled to the wanted standard deviation, in pixels of the picture.
-    noise = rng.normal(size=(2, n, CANVAS, CANVAS)).astype(np.float32)
+    noise = rng.normal(size=(2, n, CANVAS, CANVAS)).astype(numpy.float32)
     noise = ndimage.gaussian_filter(noise, (0, 0, 5, 5), mode='wrap', truncate=3)
-    noise *= rng.uniform(1, 5, size=(n, 1, 1)).astype(np.float32) / noise.std()
+    noise *= rng.uniform(1, 5, size=(n, 1, 1)).astype(numpy.float32) / noise.std()
 
     # The canvas is a quarter wider than the picture, so that a slanted digit keeps its corners.
     step = 1.25 * GLYPH / CANVAS
-    u = (np.arange(CANVAS, dtype=np.float32) - (CANVAS - 1) / 2) * step
+    u = (numpy.arange(CANVAS, dtype=numpy.float32) - (CANVAS - 1) / 2) * step
     u, v = u[:, None], u[None, :]
     middle = (GLYPH - 1) / 2
     rows = middle + A[:, 0, 0, None, None] * u + A[:, 0, 1, None, None] * v + noise[0]
@@ -176,7 +178,7 @@ def deformed_grid(rng: np.random.RandomState, n: int) -> tuple[np.ndarray, np.nd
     return rows, columns
 
 
-def boxes(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def boxes(ink: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """The size of each digit and where its centre of mass lies.
 
     :param ink: which pixels belong to the digit, bool (n, height, width)
@@ -185,10 +187,10 @@ def boxes(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     sides, centres = [], []
     for axis in (2, 1):
-        profile = ink.sum(axis=axis, dtype=np.float32)  # mass of each row, then of each column
-        position = np.arange(profile.shape[1], dtype=np.float32)
+        profile = ink.sum(axis=axis, dtype=numpy.float32)  # mass of each row, then of each column
+        position = numpy.arange(profile.shape[1], dtype=numpy.float32)
         first = (profile > 0).argmax(axis=1)
         last = profile.shape[1] - 1 - (profile[:, ::-1] > 0).argmax(axis=1)
         sides.append(last - first + 1)
         centres.append(profile @ position / profile.sum(axis=1))
-    return np.maximum(*sides).astype(np.float32), *centres
+    return numpy.maximum(*sides).astype(numpy.float32), *centres

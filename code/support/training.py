@@ -316,8 +316,7 @@ def train_with_early_stopping(
     stopping = EarlyStopping(n_batches, patience, patience_increase, improvement_threshold)
     stage = Stage(run, name, train_model, n_epochs)
     record = stage.record
-    if 'stopping' in record:
-        stopping.restore(record['stopping'])
+    scores = Scores(run, stage, stopping, validate, test)
     while stage.has_more_epochs() and not record.get('stopped'):
         with stage.progress() as bar:
             while record['minibatch'] < n_batches and not record.get('stopped'):
@@ -325,41 +324,69 @@ def train_with_early_stopping(
                 start, end = stopping.segment(epoch_start + record['minibatch'])
                 stage.advance(start - epoch_start, end - epoch_start, bar)
                 if stopping.is_validated_after(end - 1):
-                    error = mean_error(validate())
-                    row = {'stage': name, 'epoch': record['epoch'] + 1,
-                           'minibatch': record['minibatch'], 'cost': stage.means()[0],
-                           'validation_error': 100 * error}
-                    place = 'epoch {epoch}, minibatch {minibatch}'.format(**row) + f'/{n_batches}'
-                    say(f'{place}, validation error {100 * error:f} %')
-                    if stopping.observe(end - 1, error):
-                        row['test_error'] = record['test_error'] = 100 * mean_error(test())
-                        say(f'     {place}, test error of best model {row["test_error"]:f} %')
-                        run.save_model()
-                    record['stopping'] = stopping.state()
-                    run.state['history'].append(row)
+                    scores.measure(end - 1, stage.means()[0])
                 record['stopped'] = stopping.stops_after(end - 1)
         stage.end_epoch()
-    return conclude(run, stage, stopping)
+    return scores.conclude()
 
 
-def conclude(run: Run, stage: Stage, stopping: EarlyStopping) -> dict[str, Any]:
-    """Print the scores of a supervised run, finish it and give its model the best parameters."""
-    epochs = stage.record['epoch']
-    if math.isinf(stopping.best_loss):
-        print('Optimization complete: no validation was reached')
-        run.finish({'epochs': epochs})
-        return run.state['scores']
-    scores = {'best_validation_error': 100 * stopping.best_loss,
-              'test_error': stage.record['test_error'],
-              'best_iteration': stopping.best_iteration + 1, 'epochs': epochs}
-    print('Optimization complete with best validation score of {best_validation_error:f} %, '
-          'obtained at iteration {best_iteration}, with test performance {test_error:f} %'
-          .format(**scores))
-    seconds = run.seconds[stage.name]
-    print(f'The code run for {epochs} epochs, with {epochs / seconds:f} epochs/sec')
-    run.finish(scores)
-    load_model(run.folder, run.params)
-    return scores
+class Scores:
+    """Validation and test errors of a supervised run, and its best model.
+
+    :param run: where history and best model go
+    :param stage: the part of the run that is scored
+    :param stopping: decides what is the best so far
+    :param validate: gives the validation error of every minibatch
+    :param test: the same for the test set; asked when the validation error is the best so far
+    """
+
+    def __init__(self, run: Run, stage: Stage, stopping: EarlyStopping,
+                 validate: Callable[[], list[float]], test: Callable[[], list[float]]):
+        self.run = run
+        self.stage = stage
+        self.stopping = stopping
+        self.validate = validate
+        self.test = test
+        if 'stopping' in stage.record:
+            stopping.restore(stage.record['stopping'])
+
+    def measure(self, iteration: int, cost: float) -> None:
+        """Print the validation error after update ``iteration``; if it is the best, test and save.
+
+        :param cost: mean training cost since the last time, for the history
+        """
+        record = self.stage.record
+        error = mean_error(self.validate())
+        row = {'stage': self.stage.name, 'epoch': record['epoch'] + 1,
+               'minibatch': record['minibatch'], 'cost': cost, 'validation_error': 100 * error}
+        place = (f'epoch {row["epoch"]}, minibatch {row["minibatch"]}/'
+                 f'{self.stage.step.n_minibatches}')
+        say(f'{place}, validation error {100 * error:f} %')
+        if self.stopping.observe(iteration, error):
+            row['test_error'] = record['test_error'] = 100 * mean_error(self.test())
+            say(f'     {place}, test error of best model {row["test_error"]:f} %')
+            self.run.save_model()
+        record['stopping'] = self.stopping.state()
+        self.run.state['history'].append(row)
+
+    def conclude(self) -> dict[str, Any]:
+        """Print the scores, finish the run and give its model the best parameters."""
+        epochs = self.stage.record['epoch']
+        if math.isinf(self.stopping.best_loss):
+            print('Optimization complete: no validation was reached')
+            self.run.finish({'epochs': epochs})
+            return self.run.state['scores']
+        scores = {'best_validation_error': 100 * self.stopping.best_loss,
+                  'test_error': self.stage.record['test_error'],
+                  'best_iteration': self.stopping.best_iteration + 1, 'epochs': epochs}
+        print('Optimization complete with best validation score of {best_validation_error:f} %, '
+              'obtained at iteration {best_iteration}, with test performance {test_error:f} %'
+              .format(**scores))
+        seconds = self.run.seconds[self.stage.name]
+        print(f'The code run for {epochs} epochs, with {epochs / seconds:f} epochs/sec')
+        self.run.finish(scores)
+        load_model(self.run.folder, self.run.params)
+        return scores
 
 
 def mean_error(errors: Sequence[float]) -> float:

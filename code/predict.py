@@ -1,0 +1,91 @@
+"""Classify images with a trained model: those in files of one's own, or a whole test set.
+
+The model is what a supervised script left in its output folder. An image file of any kind and
+size is turned into grey levels and scaled to the size that the model was trained on. The digits
+of MNIST are white on black and fill the middle of the picture; for ink on paper say ``--invert``.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytensor as theano
+from PIL import Image, ImageOps
+
+import logistic_cg
+import logistic_sgd
+import mlp
+import stacked
+from support import checkpoints, command_line, datasets
+from support.errors import UserError
+
+LOADERS: dict[str, Callable] = {
+    'logistic_sgd': logistic_sgd.load_classifier,
+    'logistic_cg': logistic_cg.load_classifier,
+    'mlp': mlp.load_classifier,
+    'SdA': stacked.load_classifier,
+}
+
+
+def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[int, int]]:
+    """The model that a run left in its folder, and the shape of its images.
+
+    :raises UserError: when the folder holds no run of a supervised script
+    """
+    script, image_shape = checkpoints.read_description(output_folder)
+    if script not in LOADERS:
+        raise UserError(f'{output_folder} holds a run of {script}.py, which is no classifier')
+    return LOADERS[script](output_folder), image_shape
+
+
+def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -> numpy.ndarray:
+    """An image file as one row of grey levels.
+
+    :param path: any file that Pillow reads
+    :param image_shape: (height, width) to scale to
+    :param invert: swap black and white
+    :return: floatX (height * width,) in [0, 1)
+    :raises UserError: when it is no image
+    """
+    try:
+        with Image.open(path) as picture:
+            grey = picture.convert('L').resize(image_shape[::-1], Image.Resampling.LANCZOS)
+    except FileNotFoundError:
+        raise UserError(f'there is no image {path}') from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f'{path} cannot be read as an image: {error}') from None
+    if invert:
+        grey = ImageOps.invert(grey)
+    return numpy.asarray(grey, dtype=theano.config.floatX).ravel() / 256
+
+
+def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | None = None,
+            invert: bool = False) -> numpy.ndarray:
+    """Classify images with a model that was trained before.
+
+    :param output_folder: of a run of logistic_sgd.py, logistic_cg.py, mlp.py or SdA.py
+    :param images: image files; when there are none, the test set is classified
+    :param dataset: whose test set; MNIST when left out
+    :param invert: swap black and white in the image files
+    :return: predicted classes, (n_images,)
+    """
+    classifier, image_shape = load_classifier(output_folder)
+    if images:
+        rows = numpy.array([read_image(path, image_shape, invert) for path in images])
+        probabilities = logistic_sgd.get_p_y_given_x(classifier)(rows)
+        for path, p in zip(images, probabilities, strict=True):
+            print(f'{path}: {p.argmax()}, with probability {p.max():.3f}')
+        return probabilities.argmax(axis=1)
+    data = datasets.read(dataset)
+    x, y = data.test
+    if x.shape[1] != numpy.prod(image_shape):
+        raise UserError(f'the images of {data.name} have {x.shape[1]} pixels, those that the model '
+                        f'was trained on {numpy.prod(image_shape)}: name that data set')
+    predicted = logistic_sgd.classify(classifier, x.astype(theano.config.floatX))
+    print(f'{data.name}: {numpy.count_nonzero(predicted != y)} of {len(y)} test images are '
+          f'misclassified, {100 * numpy.mean(predicted != y):f} %')
+    return predicted
+
+
+if __name__ == '__main__':
+    command_line.run(predict)

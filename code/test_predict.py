@@ -1,0 +1,97 @@
+"""Tests of predict: a trained model is saved, loaded and used."""
+
+import re
+from unittest import mock
+
+import numpy
+from PIL import Image
+
+import logistic_cg
+import logistic_sgd
+import mlp
+import predict
+import SdA
+from dA import test_dA
+from support.errors import UserError
+from support.testing import TestCase, printed, small_images
+
+
+class TestPredict(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.images = small_images()
+        patch = mock.patch('support.datasets.read', return_value=self.images)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def train(self, script, **settings):
+        with printed():
+            return script(output_folder=str(self.folder), overwrite=True, **settings)
+
+    def test_every_classifier_predicts_what_it_scored(self):
+        for script, settings in (
+                (logistic_sgd.sgd_optimization_mnist, {'n_epochs': 5, 'batch_size': 20}),
+                (logistic_cg.cg_optimization_mnist, {'n_epochs': 5, 'batch_size': 20}),
+                (mlp.test_mlp, {'n_epochs': 5, 'n_hidden': 7, 'batch_size': 20}),
+                (SdA.test_SdA, {'pretraining_epochs': 1, 'training_epochs': 5, 'batch_size': 20,
+                                'hidden_layers_sizes': (9, 8), 'corruption_levels': (.1, .1)})):
+            with self.subTest(script.__name__):
+                result = self.train(script, **settings)
+                with printed() as output:
+                    predicted = predict.predict(str(self.folder))
+                error = 100 * numpy.mean(predicted != self.images.test[1])
+                self.assertAlmostEqual(error, result.scores['test_error'])
+                self.assertIn(f'of 60 test images are misclassified, {error:f} %',
+                              output.getvalue())
+                valid_x, valid_y = self.images.valid
+                p = logistic_sgd.get_p_y_given_x(result.model)(valid_x)
+                self.assertAlmostEqual(100 * numpy.mean(p.argmax(1) != valid_y),
+                                       result.scores['best_validation_error'])
+                numpy.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
+
+    def test_image_files(self):
+        result = self.train(logistic_sgd.sgd_optimization_mnist, n_epochs=20, batch_size=20)
+        rows = self.images.test[0][:3]
+        expected = logistic_sgd.classify(result.model, rows)
+        for invert in (False, True):
+            paths = []
+            for i, row in enumerate(rows):
+                pixels = numpy.rint(row.reshape(7, 7) * 256).clip(0, 255).astype('uint8')
+                path = self.folder / f'{i}.png'
+                Image.fromarray(255 - pixels if invert else pixels).convert('RGB').save(path)
+                paths.append(path)
+            with printed() as output:
+                predicted = predict.predict(str(self.folder), tuple(paths), invert=invert)
+            numpy.testing.assert_array_equal(predicted, expected)
+            lines = output.getvalue().splitlines()
+            self.assertTrue(re.fullmatch(rf'{re.escape(str(paths[0]))}: {expected[0]}, with '
+                                         r'probability [01]\.\d{3}', lines[0]))
+
+    def test_image_is_scaled(self):
+        path = self.folder / 'large.png'
+        Image.new('L', (70, 140), 128).save(path)
+        numpy.testing.assert_allclose(predict.read_image(path, (7, 5)), numpy.full(35, .5))
+
+    def test_mistakes(self):
+        with self.assertRaisesRegex(UserError, 'there is no .*run.json'):
+            predict.predict(str(self.folder))
+        self.train(test_dA, training_epochs=0, n_hidden=4)
+        with self.assertRaisesRegex(UserError, 'run of dA.py, which is no classifier'):
+            predict.predict(str(self.folder))
+        self.train(logistic_sgd.sgd_optimization_mnist, n_epochs=1, batch_size=20)
+        no_image = self.folder / 'run.json'
+        for path, message in ((self.folder / 'none.png', 'there is no image'),
+                              (no_image, 'cannot be read as an image')):
+            with self.assertRaisesRegex(UserError, message):
+                predict.predict(str(self.folder), (path,))
+        with mock.patch('support.datasets.read') as read:
+            read.return_value = mock.Mock(test=(numpy.zeros((2, 9)), numpy.zeros(2)))
+            read.return_value.name = 'others'
+            with self.assertRaisesRegex(UserError, 'the images of others have 9 pixels'):
+                predict.predict(str(self.folder))
+        (self.folder / 'model.npz').write_bytes(b'')
+        with self.assertRaisesRegex(UserError, 'model.npz is broken'):
+            predict.predict(str(self.folder))
+        no_image.write_text('{}')
+        with self.assertRaisesRegex(UserError, 'run.json is broken'):
+            predict.predict(str(self.folder))
