@@ -156,12 +156,15 @@ def measure(step: engine.MinibatchFunction, n_updates: int, floor: Callable[[int
         step.run(range(n_updates))
 
     def seconds(call):
+        time.sleep(0.5)  # idle threads of BLAS spin for a while, and would slow down others
+        call()  # caches get used to it
         started = time.perf_counter()
         call()
         return time.perf_counter() - started
 
-    first = seconds(run_step)
-    seconds(run_floor)
+    started = time.perf_counter()
+    run_step()
+    first = time.perf_counter() - started
     # In turn, for the speed of a machine drifts.
     pairs = [(seconds(run_step), seconds(run_floor)) for _ in range(repeats)]
     updates, floors = numpy.median(pairs, axis=0) / n_updates

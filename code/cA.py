@@ -120,7 +120,7 @@ def test_cA(learning_rate: float = 0.01, training_epochs: int = 20, dataset: str
                                              f'jacobian norm {norm}')
         save_filters(run.folder / 'cae_filters.png', numpy.asarray(ca.W.get_value()),
                      data.image_shape)
-        run.save_model()
+        run.keep_model()
         scores = {name: history[-1][name] for name in ('cost', 'jacobian_norm') if history}
         run.finish(scores)
         return training.result(run, ca, scores)

@@ -206,7 +206,7 @@ def test_dA(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str 
                          numpy.asarray(models[percent].W.get_value()), data.image_shape)
             if history:
                 costs[f'cost_corruption_{percent}'] = history[-1]['cost']
-        run.save_model()
+        run.keep_model()
         run.finish(costs)
         return training.result(run, models[30], costs)
 

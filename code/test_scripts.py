@@ -26,9 +26,8 @@ PICTURES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.png'},
 
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'engine', 'digits', 'pickles', 'download', 'datasets', 'checkpoints',
-         'training', 'command_line', 'testing',
-         'utils', 'logistic_sgd', 'logistic_cg', 'mlp', 'dA', 'cA', 'stacked', 'SdA', 'predict',
-         'benchmark']
+         'training', 'command_line', 'testing', 'utils', 'hmc', 'logistic_sgd', 'logistic_cg',
+         'mlp', 'dA', 'cA', 'stacked', 'SdA', 'predict', 'benchmark']
 
 
 def write_data(path):
@@ -141,7 +140,8 @@ class TestScripts(TestCase):
 class TestStructure(TestCase):
     def modules(self):
         """Every module that is no test, by name."""
-        paths = [*CODE_FOLDER.glob('*.py'), *(CODE_FOLDER / 'support').glob('*.py')]
+        paths = [path for folder in ('.', 'support', 'hmc')
+                 for path in (CODE_FOLDER / folder).glob('*.py')]
         return {path.stem: path for path in paths
                 if not path.name.startswith(('test', '__')) or path.stem == 'testing'}
 

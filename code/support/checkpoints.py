@@ -15,6 +15,7 @@ them runs no code.
 import contextlib
 import csv
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -44,6 +45,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 30
 NOT_SETTINGS = ('output_folder', 'resume', 'overwrite', 'dataset')
 STATE = 'state'  # the entry of a checkpoint that holds the JSON text
 EXTRA = 'extra_'  # before the names of arrays that are no shared variables
+BEST = 'best_'  # before the names of the parameters to use
 
 
 class DataDescription(Protocol):
@@ -88,13 +90,17 @@ def load_arrays(path: Path) -> dict[str, numpy.ndarray]:
     :raises UserError: when the file is missing, cut short or no archive of plain arrays
     """
     try:
-        with numpy.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        file = open(path, 'rb')
     except FileNotFoundError:
         raise UserError(f'there is no {path}: give the output folder of a run') from None
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f'{path} is broken ({error}): train the model again, with --overwrite') \
-            from None
+    with file:  # which NumPy would leave open if it is broken
+        try:
+            with numpy.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (ValueError, EOFError, KeyError, AttributeError, NotImplementedError, OSError,
+                zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f'{path} is broken ({error}): train the model again, with '
+                            '--overwrite') from None
 
 
 def named(params: Iterable[SharedVariable]) -> dict[str, SharedVariable]:
@@ -197,6 +203,8 @@ class Run:
         self.seconds = {}  # by stage; clock times stay out of the checkpoint
         self.started = time.strftime('%Y-%m-%dT%H:%M:%S%z')
         self.extra = {}  # further arrays that decide how the run goes on, by name
+        self.model = {}  # the parameters to use, as arrays; a copy of what model.npz is to hold
+        self.model_is_saved = True
         self.changed_epochs = []
         self.interrupted = False
         self.saved_at = time.monotonic()
@@ -242,14 +250,17 @@ class Run:
         if refused:
             raise UserError(f'cannot resume the run in {self.folder}: {"; ".join(refused)}. Give '
                             'the same settings, or start anew with --overwrite')
-        self.extra = {name.removeprefix(EXTRA): arrays.pop(name)
-                      for name in list(arrays) if name.startswith(EXTRA)}
+        self.extra, self.model = (
+            {name.removeprefix(prefix): arrays.pop(name)
+             for name in list(arrays) if name.startswith(prefix)} for prefix in (EXTRA, BEST))
+        self.model_is_saved = False  # the file may be older or newer than the checkpoint
         restore(self.variables, arrays, path)
         self.state = saved | {'settings': self.settings, 'finished': False}
-        with contextlib.suppress(FileNotFoundError):
-            with open(self.folder / 'run.json', encoding='utf-8') as file:
-                earlier = json.load(file)
-            self.seconds, self.started = earlier['seconds'], earlier['started']
+        # Only for people, and so no reason to stop where it is missing or broken.
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            earlier = json.loads((self.folder / 'run.json').read_text(encoding='utf-8'))
+            self.started = earlier['started']
+            self.seconds = {str(name): float(spent) for name, spent in earlier['seconds'].items()}
 
     # Interruptions: a signal only raises a flag, so that no update is cut in half.
 
@@ -305,7 +316,11 @@ class Run:
         state = json.dumps(self.state, allow_nan=False)
         save_arrays(self.folder / CHECKPOINT,
                     values(self.variables) | {STATE: numpy.array(state)}
-                    | {EXTRA + name: array for name, array in self.extra.items()})
+                    | {EXTRA + name: array for name, array in self.extra.items()}
+                    | {BEST + name: array for name, array in self.model.items()})
+        if self.model and not self.model_is_saved:
+            save_arrays(self.folder / MODEL, self.model)
+            self.model_is_saved = True
         if self.state['history']:
             save_text(self.folder / 'history.csv', _as_csv(self.state['history']))
         save_text(self.folder / 'run.json', json.dumps(
@@ -314,9 +329,10 @@ class Run:
         if stopping:
             raise KeyboardInterrupt
 
-    def save_model(self) -> None:
-        """Write the present parameters to ``model.npz``."""
-        save_arrays(self.folder / MODEL, values(named(self.params)))
+    def keep_model(self) -> None:
+        """Make the present parameters those of ``model.npz``, which the next checkpoint writes."""
+        self.model = {name: array.copy() for name, array in values(named(self.params)).items()}
+        self.model_is_saved = False
 
     def finish(self, scores: dict[str, Any]) -> None:
         """Note the scores and that the run is complete."""
@@ -325,9 +341,9 @@ class Run:
 
     def describe(self, status: str) -> dict[str, Any]:
         """The contents of ``run.json``; errors in per cent, times in seconds."""
-        packages = ('pytensor', 'jax', 'numba', 'numpy')
-        installed = {dist.metadata['Name'].lower(): dist.version
-                     for dist in map(_distribution, packages) if dist is not None}
+        versions = {name: importlib.metadata.version(name)
+                    for name in ('pytensor', 'jax', 'numba', 'numpy')
+                    if importlib.util.find_spec(name)}
         return {
             'script': self.script,
             'status': status,
@@ -341,7 +357,7 @@ class Run:
             'started': self.started,
             'written': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
             'engine': self.state['engine'],
-            'versions': {'python': platform.python_version(), **installed},
+            'versions': {'python': platform.python_version(), **versions},
             'machine': {'system': platform.system(), 'processor': platform.machine(),
                         'cores': os.cpu_count()},
         }
@@ -373,10 +389,3 @@ def _as_csv(rows):
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _distribution(name):
-    try:
-        return importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

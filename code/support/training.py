@@ -222,8 +222,9 @@ class Stage:
         record = self.record
         limit = min(UPDATES_PER_CALL, max(1, EXAMPLES_PER_CALL // self.step.batch_size))
         for first, last in pieces(start, end, limit):
-            if first < record['minibatch']:  # done before the run was interrupted
+            if last <= record['minibatch']:  # done before the run was interrupted
                 continue
+            first = max(first, record['minibatch'])
             if self.run.checkpoint_is_due():
                 self.save()
             outputs = self.step.run(range(first, last), **self.scalars)
@@ -232,8 +233,7 @@ class Stage:
             if not all(map(math.isfinite, sums)):
                 raise UserError(
                     f'{self.name}: in epoch {record["epoch"] + 1} the cost is no longer a finite '
-                    'number. A smaller learning rate is the usual remedy; the last checkpoint is '
-                    'still good')
+                    'number: start anew, with --overwrite and a smaller learning rate')
             before = record['sums'] or [0.0] * len(sums)
             record['sums'] = [old + new for old, new in zip(before, sums, strict=True)]
             record['count'] = record.get('count', 0) + last - first
@@ -365,7 +365,7 @@ class Scores:
         if self.stopping.observe(iteration, error):
             row['test_error'] = record['test_error'] = 100 * mean_error(self.test())
             say(f'     {place}, test error of best model {row["test_error"]:f} %')
-            self.run.save_model()
+            self.run.keep_model()
         record['stopping'] = self.stopping.state()
         self.run.state['history'].append(row)
 
@@ -382,7 +382,7 @@ class Scores:
         print('Optimization complete with best validation score of {best_validation_error:f} %, '
               'obtained at iteration {best_iteration}, with test performance {test_error:f} %'
               .format(**scores))
-        seconds = self.run.seconds[self.stage.name]
+        seconds = self.run.seconds.get(self.stage.name, math.nan)  # lost with run.json
         print(f'The code run for {epochs} epochs, with {epochs / seconds:f} epochs/sec')
         self.run.finish(scores)
         load_model(self.run.folder, self.run.params)
