@@ -16,6 +16,7 @@ from support.testing import (
     REFERENCE_MODE,
     TestCase,
     finite_difference_error,
+    in_float64,
     mnist_is_here,
     printed,
     small_images,
@@ -46,7 +47,7 @@ class TestModel(TestCase):
                 layer.W.get_value(), rng.uniform(-bound, bound, (n_in, n_out)), rtol=1e-6)
 
     def test_output_by_hand_and_gradient(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             rng = numpy.random.RandomState(0)
             network = StackedNetwork(rng, 6, [5, 4], 3)
             for param in network.params:

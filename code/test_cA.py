@@ -12,6 +12,7 @@ from support.testing import (
     REFERENCE_MODE,
     TestCase,
     finite_difference_error,
+    in_float64,
     printed,
     small_images,
 )
@@ -28,7 +29,7 @@ class TestContraction(TestCase):
         return model
 
     def test_closed_form_is_what_differentiation_gives(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             model = self.model()
             hidden = model.get_hidden_values(model.x)
             # d h_j / d x_i of every example, one entry of the code after the other
@@ -41,7 +42,7 @@ class TestContraction(TestCase):
         self.assertAlmostEqual(float(contraction), (jacobian ** 2).sum() / 5)
 
     def test_gradient_of_the_penalty(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             model = self.model()
             penalty = model.get_contraction(model.get_hidden_values(model.x))
             params = [model.W, model.b]
@@ -50,7 +51,7 @@ class TestContraction(TestCase):
             self.assertGreater(numpy.abs(gradient).min(), 0)
 
     def test_updates_descend_cost_and_penalty(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             model = self.model()
             (cost, contraction), updates = model.get_cost_updates(.3, .05)
             new = theano.function([], [value for _, value in updates], mode=REFERENCE_MODE)()

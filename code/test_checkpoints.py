@@ -627,6 +627,23 @@ class TestResumption(CheckpointCase):
         settings = {'n_epochs': 5, 'batch_size': 10}
         shorter = settings | {'n_epochs': 1}
         whole, _ = self.train(sgd_optimization_mnist, shorter, 'whole')
+        # The checkpoint of the first epoch is written, its model is not.
+        replace = os.replace
+
+        def replace_all_but_the_model(part, path):
+            if path.name == 'model.npz':
+                raise Crash
+            replace(part, path)
+
+        with mock.patch.object(checkpoints.os, 'replace', replace_all_but_the_model), \
+                mock.patch.object(checkpoints, 'SECONDS_BETWEEN_CHECKPOINTS', 30), \
+                self.assertRaises(Crash):
+            self.train(sgd_optimization_mnist, shorter, 'torn')
+        self.assertFalse((self.folder / 'torn' / 'model.npz').exists())
+        torn, _ = self.train(sgd_optimization_mnist, shorter, 'torn', resume=True)
+        self.assertEqual(parameters(torn.model), parameters(whole.model))
+        self.assertEqual(contents(self.folder / 'torn'), contents(self.folder / 'whole'))
+
         # A better model was found in the second epoch, which is then no longer wanted.
         self.crash(sgd_optimization_mnist, settings, *self.SAVE, 2, Crash(), resume=False,
                    seconds_between=30)

@@ -13,6 +13,7 @@ from support.testing import (
     REFERENCE_MODE,
     TestCase,
     finite_difference_error,
+    in_float64,
     printed,
     small_images,
 )
@@ -33,7 +34,7 @@ class TestAutoEncoder(TestCase):
         return model, x.get_value()
 
     def test_equations(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             model, x = self.model(dA.AutoEncoder)
             W, b, b_prime = (param.get_value() for param in model.params)
             y = sigmoid(x @ W + b)
@@ -47,7 +48,7 @@ class TestAutoEncoder(TestCase):
         numpy.testing.assert_allclose(got[2], cross_entropy)
 
     def test_gradient_of_tied_weights(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             model, _ = self.model(dA.AutoEncoder)
             cost, _ = model.get_cost_updates(0.1)
             self.assertLess(finite_difference_error(cost, model.params), 1e-6)
@@ -64,7 +65,7 @@ class TestAutoEncoder(TestCase):
         self.assertTrue(all(numpy.isfinite(v).all() for v in value))
 
     def test_updates_descend_by_the_gradient(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             model, _ = self.model(dA.AutoEncoder)
             cost, updates = model.get_cost_updates(0.25)
             moved = theano.function([], [new for _, new in updates], mode=REFERENCE_MODE)()

@@ -18,6 +18,7 @@ from support.testing import (
     REFERENCE_MODE,
     TestCase,
     finite_difference_error,
+    in_float64,
     mnist_is_here,
     printed,
     small_images,
@@ -40,7 +41,7 @@ class TestModel(TestCase):
         numpy.testing.assert_array_equal(b, theta[6:])
 
     def test_gradient(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             rng = numpy.random.RandomState(0)
             x = theano.shared(rng.normal(size=(4, 3)))
             classifier = logistic_cg.LogisticRegression(x, 3, 5)

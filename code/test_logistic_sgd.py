@@ -17,6 +17,7 @@ from support.testing import (
     REFERENCE_MODE,
     TestCase,
     finite_difference_error,
+    in_float64,
     mnist_is_here,
     printed,
     small_images,
@@ -58,7 +59,7 @@ class TestLogisticRegression(TestCase):
         numpy.testing.assert_allclose(gradient, [[1, -1]], atol=1e-6)
 
     def test_gradient(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             rng = numpy.random.RandomState(0)
             x = theano.shared(rng.normal(size=(4, 3)))
             classifier = LogisticRegression(x, 3, 5)
@@ -126,5 +127,5 @@ class TestTraining(TestCase):
         valid_x, valid_y = SharedDataSets(small_images())[1]
         errors = theano.function([], T.neq(result.model.y_pred, valid_y),
                                  givens={result.model.input: valid_x})
-        self.assertAlmostEqual(100 * numpy.mean(errors(), dtype='float64'),
+        self.assertAlmostEqual(100 * float(numpy.mean(numpy.asarray(errors(), dtype='float64'))),
                                result.scores['best_validation_error'])

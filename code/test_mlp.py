@@ -12,6 +12,7 @@ from support.testing import (
     REFERENCE_MODE,
     TestCase,
     finite_difference_error,
+    in_float64,
     mnist_is_here,
     printed,
     small_images,
@@ -53,7 +54,7 @@ class TestMLP(TestCase):
         return model, x, y
 
     def test_cost_by_hand(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             model, x, y = self.model()
             W1, b1, W2, b2 = (param.get_value() for param in model.params)
             scores = numpy.tanh(x.get_value() @ W1 + b1) @ W2 + b2
@@ -65,7 +66,7 @@ class TestMLP(TestCase):
             (W1 ** 2).sum() + (W2 ** 2).sum()])
 
     def test_gradient(self):
-        with theano.config.change_flags(floatX='float64'):
+        with in_float64():
             model, _, y = self.model()
             cost = model.negative_log_likelihood(y) + 0.1 * model.L1 + 0.2 * model.L2_sqr
             self.assertLess(finite_difference_error(cost, model.params), 1e-6)
@@ -95,7 +96,7 @@ class TestTraining(TestCase):
 
     def test_regularisation_shrinks_the_weights(self):
         norms = []
-        for L1, L2 in ((0, 0), (0, .01), (.01, 0)):
+        for L1, L2 in ((0, 0), (0, .01), (.1, 0)):
             with mock.patch('support.datasets.read', return_value=small_images()):
                 result = self.train(n_epochs=3, n_hidden=10, L1_reg=L1, L2_reg=L2)
             norms.append(float((numpy.asarray(result.model.params[0].get_value()) ** 2).sum()))

@@ -97,8 +97,8 @@ def load_arrays(path: Path) -> dict[str, numpy.ndarray]:
         try:
             with numpy.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        except (ValueError, EOFError, KeyError, AttributeError, NotImplementedError, OSError,
-                zipfile.BadZipFile, zlib.error) as error:
+        except (ValueError, TypeError, EOFError, KeyError, AttributeError, NotImplementedError,
+                OSError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f'{path} is broken ({error}): train the model again, with '
                             '--overwrite') from None
 
@@ -194,7 +194,8 @@ class Run:
         self.settings = json.loads(json.dumps(
             {key: value for key, value in settings.items() if key not in NOT_SETTINGS}))
         self.state = {
-            'settings': self.settings, 'data': data.sha256, 'stages': {}, 'history': [],
+            'script': script, 'settings': self.settings, 'data': data.sha256,
+            'stages': {}, 'history': [],
             'engine': {'floatX': theano.config.floatX, 'mode': engine.mode_name()},
             'scores': {}, 'finished': False,
         }
@@ -243,6 +244,8 @@ class Run:
         self.changed_epochs = [key for key in different if key.endswith('epochs')]
         refused = [f'{key} was {saved["settings"].get(key)!r}, not {self.settings.get(key)!r}'
                    for key in different if key not in self.changed_epochs]
+        if saved['script'] != self.script:
+            refused.append(f'the script was {saved["script"]}')
         if saved['data'] != self.state['data']:
             refused.append(f'the data set was another than {self.data_name}')
         refused += [f'{key} was {saved["engine"][key]}, not {value}'

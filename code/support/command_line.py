@@ -27,6 +27,10 @@ def run(main: Callable[..., Any]) -> None:
         _stop(f'{script}: {error}')
     except MemoryError as error:
         _stop(f'{script}: not enough memory ({error}); choose smaller sizes')
+    except RuntimeError as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error):  # the words of JAX when memory runs out
+            raise
+        _stop(f'{script}: not enough memory on the device; choose smaller sizes')
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

@@ -24,7 +24,7 @@ CODE_FOLDER = Path(__file__).resolve().parents[1]
 
 # Runs every operation in Python, in float64 where the graph is: slow, and independent of the
 # modes that the scripts use.
-REFERENCE_MODE = Mode(linker='py', optimizer='fast_compile')
+REFERENCE_MODE = Mode(linker='py', optimizer='fast_compile').excluding('BlasOpt')
 
 
 class TestCase(unittest.TestCase):
@@ -38,6 +38,15 @@ class TestCase(unittest.TestCase):
         engine.ignore_harmless_warnings()
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
+
+
+def in_float64():
+    """A context in which graphs are made, and run in ``REFERENCE_MODE``, in float64.
+
+    The mode of the scripts is set aside as well: some versions of the engine compile parts of a
+    graph, such as a softmax, in that mode even where another one is asked for.
+    """
+    return theano.config.change_flags(floatX='float64', mode='FAST_COMPILE')
 
 
 @contextlib.contextmanager

@@ -80,6 +80,9 @@ def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
         elif name.endswith(('lr', 'learning_rate', '_reg')):
             if not 0 <= value < math.inf:
                 refuse(name, value, 'at least 0 and finite')
+        elif not all(math.isfinite(number) for number in numbers(value)
+                     if isinstance(number, float)):
+            refuse(name, value, 'finite')
     return dict(settings)
 
 
@@ -382,7 +385,8 @@ class Scores:
         print('Optimization complete with best validation score of {best_validation_error:f} %, '
               'obtained at iteration {best_iteration}, with test performance {test_error:f} %'
               .format(**scores))
-        seconds = self.run.seconds.get(self.stage.name, math.nan)  # lost with run.json
+        # Not known when run.json was lost, or when there was next to nothing to do.
+        seconds = self.run.seconds.get(self.stage.name) or math.nan
         print(f'The code run for {epochs} epochs, with {epochs / seconds:f} epochs/sec')
         self.run.finish(scores)
         load_model(self.run.folder, self.run.params)
