@@ -174,14 +174,14 @@ class TestFiles(CheckpointCase):
 class TestRun(CheckpointCase):
 
     def open(self, resume=False, overwrite=False, data='data', sha256='0', folder=None,
-             shape=(2, 3), **settings):
+             shape=(2, 3), script='script', **settings):
         self.W = theano.shared(numpy.zeros(shape, dtype='float32'), name='W')
         self.extra = theano.shared(numpy.zeros(2, dtype='float32'), name='extra')
         settings = {'rate': 0.5, 'sizes': (3, 2), 'n_epochs': 5, 'seed': None,
                     'dataset': data, 'output_folder': str(folder or self.folder)} | settings
         with contextlib.redirect_stderr(io.StringIO()) as errors:
             try:
-                return Run('script', settings | {'resume': resume, 'overwrite': overwrite},
+                return Run(script, settings | {'resume': resume, 'overwrite': overwrite},
                            SimpleNamespace(name=data, sha256=sha256, image_shape=(1, 2)),
                            [self.W], [self.extra])
             finally:
@@ -242,6 +242,7 @@ class TestRun(CheckpointCase):
                 ({'seed': 1, 'rate': 1.0}, r'rate was 0\.5, not 1\.0; seed was None, not 1'),
                 ({'another': 3}, 'another was None, not 3'),
                 ({'sha256': '1', 'data': 'other.npz'}, 'the data set was another than other.npz'),
+                ({'script': 'other'}, 'the script was script'),
                 ({'shape': (2, 4)}, r'holds other arrays, .*\(2, 3\).* than .*\(2, 4\)')):
             with self.subTest(message):
                 self.assert_user_error(message, self.open, resume=True, **changed)
@@ -350,8 +351,9 @@ class TestRun(CheckpointCase):
         self.assertEqual(described['machine']['cores'], os.cpu_count())
         # Times are kept here and nowhere else.
         _, state = load_checkpoint(self.folder / 'checkpoint.npz')
-        self.assertEqual(set(state), {'settings', 'data', 'stages', 'history', 'engine', 'scores',
-                                      'finished'})
+        self.assertEqual(set(state), {'script', 'settings', 'data', 'stages', 'history', 'engine',
+                                      'scores', 'finished'})
+        self.assertEqual(state['script'], described['script'])
 
     def test_history_csv(self):
         run = self.open()
