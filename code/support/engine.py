@@ -282,7 +282,8 @@ class MinibatchFunction:
             step = _rebuild([*self.outputs, *self.new_values],
                             {self.index: index, **dict(zip(initial_states, states, strict=True))})
             n_outputs = len(self.outputs)
-            return [*step[:n_outputs], *map(_with_type_of, step[n_outputs:], states)]
+            new_values = _after_every_product(step[n_outputs:], states)
+            return [*step[:n_outputs], *map(_with_type_of, new_values, states)]
 
         indices = T.lvector('indices')
         results = theano.scan(
@@ -331,6 +332,31 @@ def _with_type_of(new, state):
     if isinstance(new.type, RandomType):
         return new
     return T.specify_shape(T.cast(new, state.type.dtype), state.type.shape)
+
+
+def _after_every_product(new_values, states):
+    """The new values of weights, none of them ready before the last product with the old ones.
+
+    XLA changes a matrix in place if it is sure that nobody wants the old one any more, and copies
+    it first if not. Backpropagation through several layers leaves it unsure: the weights of a
+    layer might change before the error has passed down through them. Adding a zero that is
+    computed from that product decides it, and saves a quarter of the time of a step.
+    """
+    if mode_name() != 'JAX':
+        return new_values
+    products = [node.out for node in toposort(new_values, blockers=states)
+                if isinstance(node.op, Dot) and node.out.type.ndim == 2]
+    ready = list(new_values)
+    for i, (new, state) in enumerate(zip(new_values, states, strict=True)):
+        if not (isinstance(state.type, T.TensorType) and state.type.ndim == 2):
+            continue
+        awaited = set(ancestors([new], blockers=states))
+        others = [product for product in products if product not in awaited
+                  and state in ancestors(product.owner.inputs, blockers=[*states, *products])]
+        # No optimiser takes this for 0, since it is not if the product is not a number.
+        zeros = [T.minimum(T.sqr(product[0, 0]), 0) for product in others]
+        ready[i] = sum(zeros, start=new)
+    return ready
 
 
 def _generator_state(generator):
