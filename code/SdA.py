@@ -19,15 +19,15 @@ import numpy
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
+import stacked
 from dA import dA
 from logistic_sgd import load_data
-from stacked import StackedNetwork
 from support import command_line, engine, training
 from support.checkpoints import Run
 from support.errors import UserError
 
 
-class SdA(StackedNetwork):
+class SdA(stacked.StackedNetwork):
     """Stack of denoising auto-encoders that is at the same time a multilayer perceptron.
 
     :param numpy_rng: where the initial weights, and the seed of ``theano_rng``, are drawn from
@@ -117,22 +117,9 @@ def test_SdA(finetune_lr: float = 0.1, pretraining_epochs: int = 15, pretrain_lr
     sda = SdA(numpy_rng, n_ins=data.n_in, hidden_layers_sizes=hidden_layers_sizes,
               n_outs=data.n_classes, corruption_levels=corruption_levels)
     pretraining_fns = sda.pretraining_functions(train_set_x, batch_size)
-    train_fn, valid_score, test_score = sda.build_finetune_functions(data, batch_size, finetune_lr)
-
     with Run('SdA', settings, data, sda.params, others=sda.visible_biases) as run:
-        print('... pre-training the model', flush=True)
-        for i, pretrain in enumerate(pretraining_fns):
-            training.train_epochs(
-                run, f'pre-training layer {i}', pretrain, pretraining_epochs,
-                scalars={'lr': pretrain_lr},
-                report=lambda epoch, cost, i=i:
-                    f'Pre-training layer {i}, epoch {epoch}, cost {cost}')
-
-        print('... finetuning the model', flush=True)
-        scores = training.train_with_early_stopping(
-            run, train_fn, valid_score, test_score, training_epochs,
-            patience=10 * train_fn.n_minibatches, name='finetuning')
-        return training.result(run, sda, scores)
+        return stacked.train(run, sda, data, pretraining_fns, pretraining_epochs, pretrain_lr,
+                             finetune_lr, training_epochs, batch_size, patience_epochs=10)
 
 
 # The name begins with "test" for the sake of those who know it; it is no test to be collected.

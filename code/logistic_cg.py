@@ -19,7 +19,7 @@ import pytensor.tensor as T
 import scipy.optimize
 
 import logistic_sgd
-from logistic_sgd import load_data, minibatch_givens
+from logistic_sgd import load_data, minibatch_givens, scoring_functions
 from support import checkpoints, command_line, engine, training
 from support.checkpoints import Run
 
@@ -47,7 +47,7 @@ def load_classifier(output_folder: str) -> LogisticRegression:
 
     :raises UserError: when there is none, or it is not such a logistic regression
     """
-    _, image_shape = checkpoints.read_description(output_folder)
+    image_shape = checkpoints.read_description(output_folder)['image_shape']
     n_in = math.prod(image_shape)
     (n_parameters,), = checkpoints.model_shapes(output_folder, ndims=[1])
     classifier = LogisticRegression(T.matrix('x'), n_in, n_parameters // (n_in + 1))
@@ -115,7 +115,6 @@ def cg_optimization_mnist(n_epochs: int = 50, dataset: str | None = None, batch_
     """
     settings = training.check_settings(locals())
     data = load_data(dataset)
-    train_set, valid_set, test_set = data
 
     print('... building the model', flush=True)
     index = T.lscalar('index')  # of a minibatch
@@ -123,21 +122,15 @@ def cg_optimization_mnist(n_epochs: int = 50, dataset: str | None = None, batch_
     y = T.ivector('y')  # labels
     classifier = LogisticRegression(input=x, n_in=data.n_in, n_out=data.n_classes)
     cost = classifier.negative_log_likelihood(y)
-    validate_model = engine.function(
-        inputs=[index], outputs=classifier.errors(y),
-        givens=minibatch_givens(x, y, valid_set, index, batch_size))
-    test_model = engine.function(
-        inputs=[index], outputs=classifier.errors(y),
-        givens=minibatch_givens(x, y, test_set, index, batch_size))
+    validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)
 
     with Run('logistic_cg', settings, data, classifier.params) as run:
         objective = Objective(classifier, cost,
-                              minibatch_givens(x, y, train_set, index, batch_size), index, run)
+                              minibatch_givens(x, y, data[0], index, batch_size), index, run)
         stage = training.Stage(run, 'training', objective.accumulate, n_epochs)
         # Of early stopping only the memory of the best is used.
         scores = training.Scores(run, stage, training.EarlyStopping(1, patience=2 * n_epochs + 2),
-                                 training.error_rates(validate_model),
-                                 training.error_rates(test_model))
+                                 validate_model, test_model)
         n_done = stage.record['epoch']
         n_iterations = 0
 

@@ -171,6 +171,22 @@ def minibatch_givens(x: T.TensorVariable, y: T.TensorVariable,
             y: engine.minibatch(labels, index, batch_size)}
 
 
+def scoring_functions(errors: T.TensorVariable, x: T.TensorVariable, y: T.TensorVariable,
+                      data: SharedDataSets, batch_size: int) -> list[Callable[[], list[float]]]:
+    """Compile the scoring of the validation and of the test set.
+
+    :param errors: zero-one loss of a minibatch, a scalar graph of ``x`` and ``y``
+    :param x: symbolic images of a minibatch
+    :param y: symbolic labels
+    :return: for each of the two, a function without arguments that returns the error of every
+        minibatch
+    """
+    index = T.lscalar('index')  # of a minibatch
+    return [training.error_rates(engine.function(
+        inputs=[index], outputs=errors,
+        givens=minibatch_givens(x, y, data_set, index, batch_size))) for data_set in data[1:]]
+
+
 def sgd_optimization_mnist(learning_rate: float = 0.13, n_epochs: int = 1000,
                            dataset: str | None = None, batch_size: int = 600,
                            seed: int | None = None,
@@ -189,7 +205,6 @@ def sgd_optimization_mnist(learning_rate: float = 0.13, n_epochs: int = 1000,
     """
     settings = training.check_settings(locals())
     data = load_data(dataset)
-    train_set, valid_set, test_set = data
 
     print('... building the model', flush=True)
     index = T.lscalar('index')  # of a minibatch
@@ -198,23 +213,16 @@ def sgd_optimization_mnist(learning_rate: float = 0.13, n_epochs: int = 1000,
     classifier = LogisticRegression(input=x, n_in=data.n_in, n_out=data.n_classes)
     cost = classifier.negative_log_likelihood(y)
 
-    # Compiling is the same for training and for scoring but for the updates and the data.
     train_model = engine.function(
         inputs=[index], outputs=cost,
         updates=training.sgd_updates(cost, classifier.params, learning_rate),
-        givens=minibatch_givens(x, y, train_set, index, batch_size))
-    validate_model = engine.function(
-        inputs=[index], outputs=classifier.errors(y),
-        givens=minibatch_givens(x, y, valid_set, index, batch_size))
-    test_model = engine.function(
-        inputs=[index], outputs=classifier.errors(y),
-        givens=minibatch_givens(x, y, test_set, index, batch_size))
+        givens=minibatch_givens(x, y, data[0], index, batch_size))
+    validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)
 
     with Run('logistic_sgd', settings, data, classifier.params) as run:
         print('... training the model', flush=True)
         scores = training.train_with_early_stopping(
-            run, train_model, training.error_rates(validate_model),
-            training.error_rates(test_model), n_epochs, patience=5000)
+            run, train_model, validate_model, test_model, n_epochs, patience=5000)
         return training.result(run, classifier, scores)
 
 

@@ -22,7 +22,7 @@ import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
-from logistic_sgd import LogisticRegression, load_data, minibatch_givens
+from logistic_sgd import LogisticRegression, load_data, minibatch_givens, scoring_functions
 from support import checkpoints, command_line, engine, training
 from support.checkpoints import Run
 
@@ -121,7 +121,6 @@ def test_mlp(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0
     """
     settings = training.check_settings(locals())
     data = load_data(dataset)
-    train_set, valid_set, test_set = data
 
     print('... building the model', flush=True)
     index = T.lscalar('index')  # of a minibatch
@@ -136,19 +135,13 @@ def test_mlp(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0
     train_model = engine.function(
         inputs=[index], outputs=cost,
         updates=training.sgd_updates(cost, classifier.params, learning_rate),
-        givens=minibatch_givens(x, y, train_set, index, batch_size))
-    validate_model = engine.function(
-        inputs=[index], outputs=classifier.errors(y),
-        givens=minibatch_givens(x, y, valid_set, index, batch_size))
-    test_model = engine.function(
-        inputs=[index], outputs=classifier.errors(y),
-        givens=minibatch_givens(x, y, test_set, index, batch_size))
+        givens=minibatch_givens(x, y, data[0], index, batch_size))
+    validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)
 
     with Run('mlp', settings, data, classifier.params) as run:
         print('... training', flush=True)
         scores = training.train_with_early_stopping(
-            run, train_model, training.error_rates(validate_model),
-            training.error_rates(test_model), n_epochs, patience=10000)
+            run, train_model, validate_model, test_model, n_epochs, patience=10000)
         return training.result(run, classifier, scores)
 
 

@@ -12,6 +12,7 @@ import numpy
 import pytensor as theano
 from PIL import Image, ImageOps
 
+import convolutional_mlp
 import logistic_cg
 import logistic_sgd
 import mlp
@@ -23,7 +24,9 @@ LOADERS: dict[str, Callable] = {
     'logistic_sgd': logistic_sgd.load_classifier,
     'logistic_cg': logistic_cg.load_classifier,
     'mlp': mlp.load_classifier,
+    'convolutional_mlp': convolutional_mlp.load_classifier,
     'SdA': stacked.load_classifier,
+    'DBN': stacked.load_classifier,
 }
 
 
@@ -32,10 +35,11 @@ def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[
 
     :raises UserError: when the folder holds no run of a supervised script
     """
-    script, image_shape = checkpoints.read_description(output_folder)
+    description = checkpoints.read_description(output_folder)
+    script = description['script']
     if script not in LOADERS:
         raise UserError(f'{output_folder} holds a run of {script}.py, which is no classifier')
-    return LOADERS[script](output_folder), image_shape
+    return LOADERS[script](output_folder), description['image_shape']
 
 
 def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -> numpy.ndarray:
@@ -63,7 +67,8 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
             invert: bool = False) -> numpy.ndarray:
     """Classify images with a model that was trained before.
 
-    :param output_folder: of a run of logistic_sgd.py, logistic_cg.py, mlp.py or SdA.py
+    :param output_folder: of a run of logistic_sgd.py, logistic_cg.py, mlp.py,
+        convolutional_mlp.py, SdA.py or DBN.py
     :param images: image files; when there are none, the test set is classified
     :param dataset: whose test set; MNIST when left out
     :param invert: swap black and white in the image files

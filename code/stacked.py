@@ -10,7 +10,12 @@ from collections.abc import Callable, Sequence
 import numpy
 import pytensor.tensor as T
 
-from logistic_sgd import LogisticRegression, SharedDataSets, minibatch_givens
+from logistic_sgd import (
+    LogisticRegression,
+    SharedDataSets,
+    minibatch_givens,
+    scoring_functions,
+)
 from mlp import HiddenLayer
 from support import checkpoints, engine, training
 from support.errors import UserError
@@ -60,27 +65,52 @@ class StackedNetwork:
         :return: a function of a minibatch index, which updates the parameters and returns the
             cost, and two functions without arguments, which return the error of every minibatch
         """
-        train_set, valid_set, test_set = datasets
         index = T.lscalar('index')  # of a minibatch
         train_fn = engine.function(
             inputs=[index], outputs=self.finetune_cost,
             updates=training.sgd_updates(self.finetune_cost, self.params, learning_rate),
-            givens=minibatch_givens(self.x, self.y, train_set, index, batch_size))
-        valid_score = training.error_rates(engine.function(
-            inputs=[index], outputs=self.errors,
-            givens=minibatch_givens(self.x, self.y, valid_set, index, batch_size)))
-        test_score = training.error_rates(engine.function(
-            inputs=[index], outputs=self.errors,
-            givens=minibatch_givens(self.x, self.y, test_set, index, batch_size)))
+            givens=minibatch_givens(self.x, self.y, datasets[0], index, batch_size))
+        valid_score, test_score = scoring_functions(
+            self.errors, self.x, self.y, datasets, batch_size)
         return train_fn, valid_score, test_score
 
 
+def train(run: checkpoints.Run, network: StackedNetwork, data: SharedDataSets,
+          pretraining_fns: Sequence[engine.MinibatchFunction], pretraining_epochs: int,
+          pretrain_lr: float, finetune_lr: float, training_epochs: int, batch_size: int,
+          patience_epochs: int, pretrained: Callable[[], None] = lambda: None) -> training.Result:
+    """Pretrain the layers one after the other, from the bottom to the top, then finetune them all.
+
+    :param run: of which this is all the training
+    :param pretraining_fns: for each layer, a function of a minibatch index and ``lr``
+    :param patience_epochs: epochs of finetuning before early stopping may end it
+    :param pretrained: called between the two
+    """
+    train_fn, valid_score, test_score = network.build_finetune_functions(
+        data, batch_size, finetune_lr)
+
+    print('... pre-training the model', flush=True)
+    for i, pretrain in enumerate(pretraining_fns):
+        training.train_epochs(
+            run, f'pre-training layer {i}', pretrain, pretraining_epochs,
+            scalars=lambda epoch: {'lr': pretrain_lr},
+            report=lambda epoch, cost, i=i: f'Pre-training layer {i}, epoch {epoch}, cost {cost}')
+    if 'finetuning' not in run.state['stages']:  # nor when the run was resumed after its begin
+        pretrained()
+
+    print('... finetuning the model', flush=True)
+    scores = training.train_with_early_stopping(
+        run, train_fn, valid_score, test_score, training_epochs,
+        patience=patience_epochs * train_fn.n_minibatches, name='finetuning')
+    return training.result(run, network, scores)
+
+
 def load_classifier(output_folder: str) -> StackedNetwork:
-    """The classifier that a run of ``SdA.py`` left in its output folder.
+    """The classifier that a run of ``SdA.py`` or ``DBN.py`` left in its output folder.
 
     :raises UserError: when there is none, or it is not such a network
     """
-    shapes = checkpoints.model_shapes(output_folder)
+    shapes = checkpoints.model_shapes(output_folder, n_layers=None)
     (n_ins, _), *_ = shapes
     *hidden_layers_sizes, n_outs = [shape[-1] for shape in shapes[::2]]
     rng = numpy.random.RandomState()  # whatever it draws is replaced

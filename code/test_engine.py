@@ -1,6 +1,7 @@
 """Tests of support.engine: the one place that knows what is peculiar to today's engine."""
 
 import os
+import re
 import subprocess
 import sys
 import unittest.mock
@@ -117,6 +118,84 @@ class TestMinibatchFunction(TestCase):
                 engine.minibatch(data, T.lscalar('index'), batch_size)
 
 
+class TestUnusualSteps(TestCase):
+    def test_error_passes_down_through_the_old_weights(self):
+        """Three layers, one example at a time, against the same steps in NumPy."""
+        rng = numpy.random.RandomState(0)
+        images = rng.uniform(size=(5, 1, 4))
+        data = engine.shared_data(images.reshape(5, 4))
+        layers = [theano.shared(rng.normal(size=shape).astype('float32'), name='W')
+                  for shape in ((4, 3), (3, 3), (3, 2))]
+        expected = [W.get_value().astype('float64') for W in layers]
+        x = T.matrix('x')
+        h = x
+        for W in layers:
+            h = T.tanh(T.dot(h, W))
+        cost, index = T.sum(T.sqr(h)), T.lscalar('index')
+        step = engine.function([index], cost, sgd_updates(cost, layers, 0.1),
+                               {x: engine.minibatch(data, index, 1)})
+        step.run(range(5))
+        for image in images:
+            activations = [image]
+            for W in expected:
+                activations.append(numpy.tanh(activations[-1] @ W))
+            error = 2 * activations[-1]
+            for i in (2, 1, 0):
+                error = error * (1 - activations[i + 1] ** 2)
+                error, expected[i] = (error @ expected[i].T,
+                                      expected[i] - 0.1 * activations[i].T @ error)
+        for W, value in zip(layers, expected, strict=True):
+            numpy.testing.assert_allclose(W.get_value(), value, rtol=1e-4)
+
+    def test_weights_are_changed_in_place(self):
+        """XLA copies no weights in the loop over minibatches, only once, before it begins."""
+        program = (
+            'import numpy, pytensor as theano, pytensor.tensor as T\n'
+            'from support import engine\n'
+            'from support.training import sgd_updates\n'
+            'x, index = T.matrix("x"), T.lscalar("index")\n'
+            'W = [theano.shared(numpy.ones((256, 256), "float32")) for _ in range(3)]\n'
+            'h = x\n'
+            'for w in W: h = T.tanh(T.dot(h, w))\n'
+            'data = engine.shared_data(numpy.ones((5, 256)))\n'
+            'step = engine.function([index], T.sum(h), sgd_updates(T.sum(h), W, 0.1),\n'
+            '                       {x: engine.minibatch(data, index, 1)})\n'
+            'step.run(range(5))\n')
+        finished = subprocess.run(
+            [sys.executable, '-W', 'error', '-c', program], cwd=CODE_FOLDER, text=True,
+            capture_output=True, env=os.environ | {
+                'PYTENSOR_FLAGS': 'mode=JAX',
+                'XLA_FLAGS': f'--xla_dump_to={self.folder} --xla_dump_hlo_as_text'})
+        self.assertEqual(finished.stderr, '')
+        programs = [path.read_text() for path in self.folder.glob('*cpu_after_optimizations.txt')]
+        loop = max(programs, key=len)
+        self.assertIn('while(', loop)
+        copies = re.findall(r'= f32\[256,256\]\S* copy\(%get-tuple-element', loop)
+        self.assertEqual(copies, [])
+
+    def test_step_without_data(self):
+        total = theano.shared(numpy.zeros((), theano.config.floatX), name='total')
+        index = T.lscalar('index')
+        count = engine.function([index], total, [(total, total + 1)])
+        self.assertEqual(count.run(range(4)).tolist(), [0, 1, 2, 3])
+        self.assertEqual((float(count(100)), count.n_minibatches), (4, None))
+
+    def test_state_with_a_single_row(self):
+        state = theano.shared(numpy.zeros((1, 3), theano.config.floatX), name='state')
+        index = T.lscalar('index')
+        step = engine.function([index], T.sum(state), [(state, state + 1)])
+        step(0)
+        step.run(range(2))
+        self.assertEqual(state.get_value().tolist(), [[3, 3, 3]])
+
+    def test_draw_that_nothing_depends_on(self):
+        streams, index = engine.RandomStreams(1), T.lscalar('index')
+        used = streams.uniform((3,))
+        unused = streams.bernoulli(used.shape, used)
+        step = engine.function([index], T.sum(used), engine.random_updates(used, unused))
+        self.assertEqual(len({float(step(i)) for i in range(3)} | set(step.run(range(3)))), 6)
+
+
 class TestRandomStreams(TestCase):
     def draws(self, make, times=50):
         """What a function that returns ``make(streams)`` gives, call after call."""
@@ -138,6 +217,13 @@ class TestRandomStreams(TestCase):
             draws = self.draws(lambda streams, p=p: streams.bernoulli((1000,), p))
             self.assertEqual(set(numpy.unique(draws)) - {0., 1.}, set())
             self.assertLessEqual(abs(draws.mean() - p), 5 * numpy.sqrt(p * (1 - p) / draws.size))
+
+    def test_normal_moments(self):
+        draws = self.draws(lambda streams: streams.normal((1000,)))
+        self.assertEqual(draws.dtype, theano.config.floatX)
+        n = draws.size
+        self.assertLess(abs(draws.mean()), 5 / numpy.sqrt(n))
+        self.assertLess(abs(draws.var() - 1), 5 * numpy.sqrt(2 / n))
 
     def test_draws_are_new_every_time_and_independent(self):
         draws = self.draws(lambda streams: T.stack([streams.uniform((500,)) for _ in range(2)]))

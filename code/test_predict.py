@@ -1,11 +1,13 @@
 """Tests of predict: a trained model is saved, loaded and used."""
 
+import dataclasses
 import re
 from unittest import mock
 
 import numpy
 from PIL import Image
 
+import convolutional_mlp
 import logistic_cg
 import logistic_sgd
 import mlp
@@ -48,6 +50,26 @@ class TestPredict(TestCase):
                 self.assertAlmostEqual(100 * numpy.mean(p.argmax(1) != valid_y),
                                        result.scores['best_validation_error'])
                 numpy.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
+
+    def test_convolutional_network(self):
+        # With images that are large enough: each pixel is a square of nine.
+        pairs = [(numpy.kron(x.reshape(-1, 7, 7), numpy.ones((1, 3, 3), 'f')).reshape(-1, 441), y)
+                 for x, y in (self.images.train, self.images.valid, self.images.test)]
+        images = dataclasses.replace(self.images, train=pairs[0], valid=pairs[1], test=pairs[2],
+                                     image_shape=(21, 21))
+        with mock.patch('support.datasets.read', return_value=images):
+            result = self.train(convolutional_mlp.evaluate_lenet5, n_epochs=3, batch_size=20,
+                                nkerns=(3, 4))
+            with printed():
+                predicted = predict.predict(str(self.folder))
+        self.assertAlmostEqual(100 * numpy.mean(predicted != images.test[1]),
+                               result.scores['test_error'])
+        path = self.folder / 'digit.png'
+        pixels = numpy.rint(images.test[0][0].reshape(21, 21) * 256).clip(0, 255).astype('uint8')
+        Image.fromarray(pixels).save(path)
+        with printed():
+            numpy.testing.assert_array_equal(predict.predict(str(self.folder), (path,)),
+                                             predicted[:1])
 
     def test_image_files(self):
         result = self.train(logistic_sgd.sgd_optimization_mnist, n_epochs=20, batch_size=20)

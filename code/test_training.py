@@ -505,11 +505,12 @@ class TestTrainEpochs(TrainingCase):
 
     def test_divergence_is_an_error_and_leaves_the_last_checkpoint(self):
         with self.run_of() as run, printed():
-            self.train(run, self.diverging, 2, scalars={'factor': 1.5})
+            self.train(run, self.diverging, 2, scalars=lambda epoch: {'factor': 1.5})
             before = (self.folder / 'checkpoint.npz').read_bytes()
             for factor in (1e30, math.nan):
                 with self.assertRaises(UserError) as caught:
-                    self.train(run, self.diverging, 3, scalars={'factor': factor})
+                    self.train(run, self.diverging, 3,
+                               scalars=lambda epoch, factor=factor: {'factor': factor})
                 self.assertNotIn('\n', str(caught.exception))
                 self.assertTrue(str(caught.exception).startswith(
                     'a stage: in epoch 3 the cost is no longer a finite number: start anew'))

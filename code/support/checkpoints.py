@@ -5,6 +5,7 @@
   generators and the history. One file, so that its parts cannot disagree.
 - ``model.npz``: the parameters to use: the best on the validation set, or, where there is nothing
   to validate, the latest.
+- ``pretrained.npz``: what a deep belief network was before it was finetuned.
 - ``history.csv`` and ``curves.png``: costs and errors as training went on.
 - ``run.json``: settings, versions, data set, times and scores, for people and for the book.
 
@@ -41,8 +42,11 @@ from support.errors import UserError
 
 CHECKPOINT = 'checkpoint.npz'
 MODEL = 'model.npz'
+PRETRAINED = 'pretrained.npz'
 SECONDS_BETWEEN_CHECKPOINTS = 30
-NOT_SETTINGS = ('output_folder', 'resume', 'overwrite', 'dataset')
+# Not among what a run is resumed with: where and how it goes, and what is drawn after training.
+NOT_SETTINGS = ('output_folder', 'resume', 'overwrite', 'dataset', 'n_chains', 'n_samples',
+                'plot_every')
 STATE = 'state'  # the entry of a checkpoint that holds the JSON text
 EXTRA = 'extra_'  # before the names of arrays that are no shared variables
 BEST = 'best_'  # before the names of the parameters to use
@@ -129,40 +133,47 @@ def restore(variables: dict[str, SharedVariable], arrays: dict[str, numpy.ndarra
         variable.set_value(arrays[name].astype(variable.dtype))
 
 
-def load_model(output_folder: str | os.PathLike, params: Sequence[SharedVariable]) -> None:
-    """Give ``params`` the values that a run left in ``model.npz``.
+def load_model(output_folder: str | os.PathLike, params: Sequence[SharedVariable],
+               file: str = MODEL) -> None:
+    """Give ``params`` the values that a run left in its folder.
 
     :param output_folder: the folder of a run of the same script with the same sizes
+    :param file: where they are in this folder
     :raises UserError: when there is no such file, it is broken, or the shapes differ
     """
-    path = Path(output_folder) / MODEL
+    path = Path(output_folder) / file
     restore(named(params), load_arrays(path), path)
 
 
-def model_shapes(output_folder: str | os.PathLike,
-                 ndims: list[int] | None = None) -> list[tuple[int, ...]]:
-    """Shapes of the parameters in ``model.npz``, in the order of the model's ``params``.
+def model_shapes(output_folder: str | os.PathLike, ndims: Sequence[int] = (2, 1),
+                 n_layers: int | None = 1, file: str = MODEL) -> list[tuple[int, ...]]:
+    """Shapes of the saved parameters, in the order of the model's ``params``.
 
-    :param ndims: numbers of dimensions that they have to have; None for a stack of layers with
-        weights and biases each, 2, 1, 2, 1 ...
+    :param ndims: numbers of dimensions that the parameters of a layer have to have
+    :param n_layers: number of layers; None for any
+    :param file: where they are in the folder
     :raises UserError: when they have not
     """
-    path = Path(output_folder) / MODEL
+    path = Path(output_folder) / file
     shapes = [array.shape for array in load_arrays(path).values()]
-    if [len(shape) for shape in shapes] != (ndims or [2, 1] * max(1, len(shapes) // 2)):
+    if n_layers is None:
+        n_layers = max(1, len(shapes) // len(ndims))
+    if [len(shape) for shape in shapes] != n_layers * list(ndims):
         raise UserError(f'{path} holds arrays of shapes {shapes}, which is another kind of model')
     return shapes
 
 
-def read_description(output_folder: str | os.PathLike) -> tuple[str, tuple[int, int]]:
-    """What ``run.json`` says of a model: the script that trained it, and the shape of its images.
+def read_description(output_folder: str | os.PathLike) -> dict[str, Any]:
+    """What ``run.json`` says of a model: the ``script`` that trained it, its ``settings`` and
+    ``image_shape``, the (height, width) of its images.
 
     :raises UserError: when the folder holds no run, or the file is broken
     """
     path = Path(output_folder) / 'run.json'
     try:
         description = json.loads(path.read_text(encoding='utf-8'))
-        return description['script'], tuple(description['data']['image_shape'])
+        return {'script': str(description['script']), 'settings': dict(description['settings']),
+                'image_shape': tuple(description['data']['image_shape'])}
     except FileNotFoundError:
         raise UserError(f'there is no {path}: give the output folder of a run') from None
     except (ValueError, KeyError, TypeError):
@@ -233,7 +244,7 @@ class Run:
                             'or lose it with --overwrite')
         # The old checkpoint is replaced first: the rest means nothing without it.
         self.save()
-        for name in (MODEL, 'history.csv', 'curves.png'):
+        for name in (MODEL, PRETRAINED, 'history.csv', 'curves.png'):
             (self.folder / name).unlink(missing_ok=True)
 
     def _resume(self, path):

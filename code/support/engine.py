@@ -11,7 +11,7 @@ import importlib.util
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,19 +146,70 @@ class RandomStreams:
         """Draws from U(0, 1) in floatX, of shape ``size``."""
         return self.generator().uniform(0, 1, size=size, dtype=theano.config.floatX)[1]
 
+    def normal(self, size: Any) -> Variable:
+        """Draws from N(0, 1) in floatX, of shape ``size``."""
+        draws = self.generator().normal(0, 1, size=size, dtype=theano.config.floatX)[1]
+        return T.cast(draws, theano.config.floatX)
+
     def bernoulli(self, size: Any, p: Any) -> Variable:
         """Draws that are 1 with probability ``p`` and 0 otherwise in floatX, of shape ``size``."""
-        # One comparison is many times faster than the engine's own binomial draw.
-        return T.cast(self.uniform(size) < p, theano.config.floatX)
+        # One comparison is many times faster than the engine's own binomial draw. p comes first,
+        # because the engine looks there for the shape of the result, which JAX has to know.
+        return T.cast(T.gt(p, self.uniform(size)), theano.config.floatX)
 
 
-def random_updates(*outputs: Variable) -> Updates:
-    """The updates by which the generators behind ``outputs`` go on from call to call."""
+def random_updates(*outputs: Variable, blockers: Sequence[Variable] = ()) -> Updates:
+    """The updates by which the generators behind ``outputs`` go on from call to call.
+
+    :param blockers: variables behind which not to look
+    """
     updates = {}
-    for variable in ancestors(outputs):
+    for variable in ancestors(outputs, blockers=blockers):
         if variable.owner is not None and isinstance(variable.owner.op, RNGConsumerOp):
             updates.update(variable.owner.op.update(variable.owner))
     return [(rng, new) for rng, new in updates.items() if isinstance(rng, SharedVariable)]
+
+
+def repeat(step: Callable[[Variable], list[Variable]], start: Variable,
+           n_steps: int) -> tuple[list[Variable], Updates]:
+    """A Markov chain: ``n_steps`` times, what ``step`` returns last goes into it again.
+
+    :param step: from a state to a list of graphs that ends with the next state; its random draws
+        are new at every step, from distributions that do not depend on the state
+    :param start: the first state
+    :param n_steps: at least 1
+    :return: what the last step returns, and the updates of the generators that the steps use
+    """
+    if n_steps == 1:
+        outputs = step(start)
+        return outputs, random_updates(*outputs, blockers=[start])
+    state = start.type()
+    outputs = step(state)
+    generators = random_updates(*outputs)
+    inside = []  # what one step draws
+    drawn, updates = [], []  # what all steps draw, at once: half the work of one after the other
+    for rng, new in generators:
+        node = new.owner
+        draw, size = node.outputs[1], _rebuild([node.inputs[1]], {state: start})[0]
+        new, draws = node.op.make_node(
+            rng, [n_steps, *(size[i] for i in range(draw.type.ndim))], *node.inputs[2:]).outputs
+        for axis in range(1, draws.type.ndim):
+            # One too many, because a scan does not take a length of 1 where it knows none.
+            first = draws[(slice(None),) * axis + (slice(1),)]
+            draws = T.concatenate([draws, first], axis=axis)
+        inside.append(draw)
+        drawn.append(draws)
+        updates.append((rng, new))
+
+    def one_step(*arguments):
+        *drawn_now, state_now = arguments
+        drawn_now = [draws[(slice(-1),) * draws.type.ndim] for draws in drawn_now]
+        return _rebuild(outputs, {state: state_now} | dict(zip(inside, drawn_now, strict=True)))
+
+    results = theano.scan(one_step, sequences=drawn, n_steps=n_steps, return_updates=False,
+                          outputs_info=[None] * (len(outputs) - 1) + [start])
+    results = results if isinstance(results, (list, tuple)) else [results]
+    return [values[-1] for values in results], updates
 
 
 # Compiled functions -----------------------------------------------------------------------------
@@ -192,18 +243,22 @@ class MinibatchFunction:
         self.returns_list = isinstance(outputs, (list, tuple))
         outputs = list(outputs) if self.returns_list else [outputs]
         minibatches = [rows for rows in givens.values() if hasattr(rows.tag, 'n_minibatches')]
-        self.n_minibatches = min(rows.tag.n_minibatches for rows in minibatches)
-        self.batch_size = minibatches[0].type.shape[0]
+        # Without minibatches the index only counts, such as the steps of a Markov chain.
+        self.n_minibatches = min((rows.tag.n_minibatches for rows in minibatches), default=None)
+        self.batch_size = minibatches[0].type.shape[0] if minibatches else None
+        updates = _without_unused_draws(updates, outputs)
         # The shared variables of the step, each with its present shape as part of its type.
         self.shared = [variable for variable, _ in updates]
         new_values = [new for _, new in updates]
         self.static = {variable: _with_static_shape(variable)
-                       for variable in ancestors([*outputs, *new_values, *givens.values()])
+                       for variable in ancestors([*outputs, *new_values, *givens.values(),
+                                                 *self.shared])
                        if isinstance(variable, SharedVariable)}
         givens = dict(zip(givens, _rebuild(list(givens.values()), self.static), strict=True))
         step = _rebuild([*outputs, *new_values], self.static | givens)
         self.outputs, self.new_values = step[:len(outputs)], step[len(outputs):]
-        self._one = self._many = self._latest = None
+        self._one = self._latest = None
+        self._many = {}  # by the number of minibatches, where that has to be known
 
     def __call__(self, index: int, *scalars: float, **named_scalars: float) -> Any:
         """Run one minibatch.
@@ -214,7 +269,8 @@ class MinibatchFunction:
         if self._one is None:
             self._one = theano.function(
                 [self.index, *self.scalars], self.outputs, on_unused_input='ignore',
-                updates=list(zip(self.shared, self.new_values, strict=True)))
+                updates=list(zip(self.shared, map(_that_fits, self.new_values, self.shared),
+                                 strict=True)))
         self._check_indices(numpy.asarray(index))
         return self._call(self._one, index, scalars, named_scalars)
 
@@ -230,9 +286,9 @@ class MinibatchFunction:
         if self.shared:
             return self._call(self._compile_many(), indices, scalars, named_scalars)
         # Every new length of the call is compiled anew, so the last part is filled up.
-        size = max(1, min(len(indices), EXAMPLES_PER_SCORING_CALL // self.batch_size))
+        size = max(1, min(len(indices), EXAMPLES_PER_SCORING_CALL // (self.batch_size or 1)))
         filled = numpy.concatenate([indices, numpy.repeat(indices[:1], -len(indices) % size)])
-        parts = [self._call(self._compile_many(), part, scalars, named_scalars)
+        parts = [self._call(self._compile_many(size), part, scalars, named_scalars)
                  for part in filled.reshape(-1, size)]
         if self.returns_list:
             return [numpy.concatenate(output)[:len(indices)] for output in zip(*parts, strict=True)]
@@ -251,7 +307,9 @@ class MinibatchFunction:
                 cell[0] = _generator_in_state(cell[0], state)
 
     def _check_indices(self, indices):
-        if indices.size and not 0 <= indices.min() <= indices.max() < self.n_minibatches:
+        if self.n_minibatches is None or not indices.size:
+            return
+        if not 0 <= indices.min() <= indices.max() < self.n_minibatches:
             raise IndexError(f'minibatches {indices.min()} to {indices.max()} were asked for, '
                              f'but they are numbered from 0 to {self.n_minibatches - 1}')
 
@@ -269,10 +327,11 @@ class MinibatchFunction:
         outputs = [numpy.asarray(output) for output in outputs]
         return outputs if self.returns_list else outputs[0]
 
-    def _compile_many(self):
-        if self._many is None:
-            self._many = self._compile_scan() if self.shared else self._compile_side_by_side()
-        return self._many
+    def _compile_many(self, size=None):
+        if size not in self._many:
+            self._many[size] = (self._compile_scan() if self.shared
+                                else self._compile_side_by_side(size))
+        return self._many[size]
 
     def _compile_scan(self):
         """A scan over minibatches, whose states are the variables that a step updates."""
@@ -292,11 +351,13 @@ class MinibatchFunction:
         outputs, states = results[:len(self.outputs)], results[len(self.outputs):]
         last = [state if isinstance(state.type, RandomType) else state[-1] for state in states]
         return theano.function([indices, *self.scalars], outputs, on_unused_input='ignore',
-                               updates=list(zip(self.shared, last, strict=True)))
+                               updates=list(zip(self.shared, map(_that_fits, last, self.shared),
+                                                strict=True)))
 
-    def _compile_side_by_side(self):
+    def _compile_side_by_side(self, size):
         """All minibatches at once: nothing is updated, so they need not wait for one another."""
-        indices = T.lvector('indices')
+        # JAX reshapes only to shapes that are known, so the number of minibatches has to be.
+        indices = T.tensor('indices', dtype='int64', shape=(size,))
         return theano.function([indices, *self.scalars], on_unused_input='ignore',
                                outputs=vectorize_graph(self.outputs, {self.index: indices}))
 
@@ -321,10 +382,30 @@ def _rebuild(outputs, replacements):
     return [new.get(variable, variable) for variable in outputs]
 
 
+def _without_unused_draws(updates, outputs):
+    """The updates but for those of generators whose draws nothing depends on.
+
+    The engine would remove the draw, and then replace the generator by itself, which goes wrong
+    in JAX mode.
+    """
+    used = set(ancestors([*outputs, *(new for _, new in updates
+                                      if not isinstance(new.type, RandomType))]))
+    return [(variable, new) for variable, new in updates
+            if not isinstance(new.type, RandomType) or used.intersection(new.owner.outputs)]
+
+
 def _with_static_shape(variable):
     if isinstance(variable.type, RandomType):
         return variable
     return T.specify_shape(variable, variable.get_value(borrow=True).shape)
+
+
+def _that_fits(new, variable):
+    """``new`` as an update of ``variable``, whose type may not know that a length is 1."""
+    if not isinstance(new.type, T.TensorType) or new.type.broadcastable == (
+            variable.type.broadcastable):
+        return new
+    return T.set_subtensor(variable[:], new)
 
 
 def _with_type_of(new, state):

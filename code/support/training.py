@@ -71,12 +71,16 @@ def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
         elif name == 'seed':
             if not 0 <= value < 2 ** 32:
                 refuse(name, value, 'from 0 to 4294967295')
-        elif name == 'batch_size' or name.startswith(('n_', 'hidden_layers')):
+        elif (name in ('batch_size', 'k', 'plot_every', 'nkerns')
+              or name.startswith(('n_', 'hidden_layers'))):
             if not numbers(value) or min(numbers(value)) < 1:
                 refuse(name, value, 'at least 1')
         elif name.startswith('corruption'):
             if not all(0 <= number < 1 for number in numbers(value)):
                 refuse(name, value, 'at least 0 and below 1')
+        elif name.endswith('decay'):
+            if not 0 < value <= 1:
+                refuse(name, value, 'above 0 and at most 1')
         elif name.endswith(('lr', 'learning_rate', '_reg')):
             if not 0 <= value < math.inf:
                 refuse(name, value, 'at least 0 and finite')
@@ -191,17 +195,19 @@ class Stage:
     :param name: unique in the run
     :param step: the compiled step; returns the cost, or a list that begins with it
     :param n_epochs: epochs to have in the end
-    :param scalars: values for the further inputs of ``step``, by name
+    :param scalars: gives the values of the further inputs of ``step``, by name, in an epoch,
+        counted from 0
     :param stands_alone: True when no later stage builds on this one
     """
 
     def __init__(self, run: Run, name: str, step: engine.MinibatchFunction, n_epochs: int,
-                 scalars: dict[str, float] | None = None, stands_alone: bool = False):
+                 scalars: Callable[[int], dict[str, float]] = lambda epoch: {},
+                 stands_alone: bool = False):
         self.run = run
         self.name = name
         self.step = step
         self.n_epochs = n_epochs
-        self.scalars = scalars or {}
+        self.scalars = scalars
         self.record = run.stage(name, n_epochs, stands_alone)
         self._clock = time.monotonic()
         if self.has_more_epochs():
@@ -230,7 +236,7 @@ class Stage:
             first = max(first, record['minibatch'])
             if self.run.checkpoint_is_due():
                 self.save()
-            outputs = self.step.run(range(first, last), **self.scalars)
+            outputs = self.step.run(range(first, last), **self.scalars(record['epoch']))
             outputs = outputs if self.step.returns_list else [outputs]
             sums = [float(numpy.sum(output, dtype='float64')) for output in outputs]
             if not all(map(math.isfinite, sums)):
@@ -266,7 +272,8 @@ class Stage:
 
 def train_epochs(run: Run, name: str, step: engine.MinibatchFunction, n_epochs: int,
                  report: Callable[..., str], columns: Sequence[str] = ('cost',),
-                 scalars: dict[str, float] | None = None, stands_alone: bool = False,
+                 scalars: Callable[[int], dict[str, float]] = lambda epoch: {},
+                 stands_alone: bool = False,
                  after_epoch: Callable[[int], None] | None = None) -> list[dict[str, Any]]:
     """Unsupervised training: all minibatches in order, epoch after epoch.
 
@@ -277,7 +284,8 @@ def train_epochs(run: Run, name: str, step: engine.MinibatchFunction, n_epochs: 
     :param report: makes the line to print from the epoch, from 0, and the means over its
         minibatches of what ``step`` returned
     :param columns: names for what ``step`` returns
-    :param scalars: values for the further inputs of ``step``, by name
+    :param scalars: gives the values of the further inputs of ``step``, by name, in an epoch,
+        counted from 0
     :param stands_alone: True when no later part of the run builds on this one
     :param after_epoch: called with the epoch, from 0, before its checkpoint
     :return: the rows of the history that belong to this part
