@@ -16,6 +16,7 @@ from scipy.linalg import blas
 from convolutional_mlp import LeNet
 from logistic_sgd import LogisticRegression
 from mlp import MLP
+from rbm import RBM
 from SdA import SdA
 from support import command_line, engine
 from support.training import sgd_updates
@@ -161,6 +162,24 @@ def finetuning(data: Data):
     return step, 500, floor
 
 
+def boltzmann_machine(data: Data):
+    """PCD-15 with 20 chains; the floor is the 30 products of its Gibbs steps."""
+    model = RBM(T.matrix('x'), N_IN, 500, numpy_rng=numpy.random.RandomState(0))
+    chain = theano.shared(data.matrix(20, 500), name='chain')
+    index = T.lscalar('index')
+    cost, updates = model.get_cost_updates(0.01, chain, k=15)
+    step = engine.function([index], cost, updates,
+                           {model.input: engine.minibatch(data.x, index, 20)})
+    W, v, h = data.matrix(N_IN, 500), data.matrix(20, N_IN), data.matrix(20, 500)
+
+    def floor(index):
+        for _ in range(15):
+            h @ W.T
+            v @ W
+
+    return step, 100, floor
+
+
 MEASUREMENTS = {
     'logistic regression, batch 600': logistic,
     'MLP 784-500-10, batch 20': perceptron,
@@ -169,6 +188,7 @@ MEASUREMENTS = {
     'SdA layer 1, batch 1': lambda data: auto_encoder(data, 1),
     'SdA layer 2, batch 1': lambda data: auto_encoder(data, 2),
     'SdA finetuning, batch 1': finetuning,
+    'RBM 784-500, PCD-15, batch 20': boltzmann_machine,
 }
 
 

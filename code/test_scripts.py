@@ -20,17 +20,23 @@ SCRIPTS = {
     'cA.py': ['--training-epochs', '1', '--n-hidden', '100'],
     'SdA.py': ['--pretraining-epochs', '1', '--training-epochs', '2', '--batch-size', '10',
                '--hidden-layers-sizes', '8', '6', '--corruption-levels', '0.1', '0.2'],
+    'rbm.py': ['--training-epochs', '1', '--n-hidden', '100', '--k', '1', '--n-chains', '3',
+               '--n-samples', '2', '--plot-every', '3'],
+    'DBN.py': ['--pretraining-epochs', '1', '--training-epochs', '2',
+               '--hidden-layers-sizes', '8', '6'],
 }
 EVERY_RUN_LEAVES = {'checkpoint.npz', 'model.npz', 'history.csv', 'curves.png', 'run.json'}
 FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.png'},
                  'cA.py': {'cae_filters.png'},
-                 'convolutional_mlp.py': {'filters.png'}}
+                 'convolutional_mlp.py': {'filters.png'},
+                 'rbm.py': {'filters_at_epoch_0.png', 'samples.png'},
+                 'DBN.py': {'pretrained.npz'}}
 
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'engine', 'convolution', 'digits', 'pickles', 'download',
          'datasets', 'checkpoints', 'training', 'command_line', 'testing', 'utils', 'hmc',
          'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'dA', 'cA',
-         'stacked', 'SdA', 'predict', 'benchmark']
+         'stacked', 'SdA', 'rbm', 'DBN', 'ais', 'predict', 'benchmark']
 
 
 def write_data(path):

@@ -1,0 +1,153 @@
+r"""Deep belief networks: a deep network whose layers are pretrained as Boltzmann machines.
+
+A stack of restricted Boltzmann machines, each of which learns the distribution of what the layer
+below makes of the images. Taken as a whole, the top two layers form an RBM and the ones below
+generate downwards from it:
+
+.. math::
+    p(x, h^1, \dots, h^\ell) = \Big(\prod_{k=0}^{\ell-2} P(h^k \mid h^{k+1})\Big)
+                               \, p(h^{\ell-1}, h^\ell), \qquad h^0 = x.
+
+A new layer that is trained on samples of the one below, and starts as good as it, raises a lower
+bound on the likelihood. As with stacked auto-encoders, the same weights are then the layers of a
+multilayer perceptron, which is finetuned with labels.
+
+References:
+    - G. E. Hinton, S. Osindero, Y. W. Teh, "A fast learning algorithm for deep belief nets", 2006
+    - Y. Bengio, P. Lamblin, D. Popovici, H. Larochelle, "Greedy layer-wise training of deep
+      networks", 2007
+"""
+
+from collections.abc import Sequence
+
+import numpy
+import pytensor.tensor as T
+from pytensor.compile.sharedvalue import SharedVariable
+
+import stacked
+from logistic_sgd import load_data
+from rbm import RBM
+from support import checkpoints, command_line, engine, training
+from support.checkpoints import PRETRAINED, Run
+
+
+class DBN(stacked.StackedNetwork):
+    """Stack of RBMs that is at the same time a multilayer perceptron.
+
+    :param numpy_rng: where the seed of ``theano_rng``, and then the weights, are drawn from
+    :param theano_rng: source of the samples; None for a new one
+    :param n_ins: number of input units
+    :param hidden_layers_sizes: number of units of each hidden layer
+    :param n_outs: number of classes
+    :raises UserError: when there is no hidden layer
+    """
+
+    def __init__(self, numpy_rng: numpy.random.RandomState,
+                 theano_rng: engine.RandomStreams | None = None, n_ins: int = 784,
+                 hidden_layers_sizes: Sequence[int] = (500, 500), n_outs: int = 10):
+        if theano_rng is None:
+            theano_rng = engine.RandomStreams(numpy_rng.randint(2 ** 30))
+        super().__init__(numpy_rng, n_ins, hidden_layers_sizes, n_outs)
+
+        # What an RBM learns, its layer of the perceptron has learnt. Its input is what the layers
+        # below compute: the mean activations of their units, not samples.
+        self.rbm_layers = []
+        n_in = n_ins
+        for layer, n_out in zip(self.sigmoid_layers, hidden_layers_sizes, strict=True):
+            self.rbm_layers.append(RBM(input=layer.input, n_visible=n_in, n_hidden=n_out,
+                                       W=layer.W, hbias=layer.b, numpy_rng=numpy_rng,
+                                       theano_rng=theano_rng))
+            n_in = n_out
+
+    @property
+    def visible_biases(self) -> list[SharedVariable]:
+        """The biases that only the RBMs use, so that they are not among ``params``."""
+        return [layer.vbias for layer in self.rbm_layers]
+
+    @property
+    def generative_params(self) -> list[SharedVariable]:
+        """The parameters of all RBMs, from the bottom to the top."""
+        return [param for layer in self.rbm_layers for param in layer.params]
+
+    def pretraining_functions(self, train_set_x: T.TensorVariable, batch_size: int,
+                              k: int) -> list[engine.MinibatchFunction]:
+        """For each layer, a function that takes one step of CD-k.
+
+        They are called as ``f(index, lr=0.1)`` and return the log-probability of the
+        reconstruction, which is the negative cross-entropy.
+
+        :param train_set_x: (n_examples, n_ins)
+        :param k: Gibbs steps in an update
+        """
+        index = T.lscalar('index')  # of a minibatch
+        learning_rate = T.scalar('lr')
+        functions = []
+        for layer in self.rbm_layers:
+            cost, updates = layer.get_cost_updates(learning_rate, persistent=None, k=k)
+            functions.append(engine.function(
+                inputs=[index, learning_rate], outputs=cost, updates=updates,
+                givens={self.x: engine.minibatch(train_set_x, index, batch_size)},
+                defaults={learning_rate: 0.1}))
+        return functions
+
+
+def load_rbms(output_folder: str) -> list[RBM]:
+    """The RBMs of a run of this script, from the bottom to the top, as pretraining left them.
+
+    :raises UserError: when there are none
+    """
+    shapes = checkpoints.model_shapes(output_folder, ndims=[2, 1, 1], n_layers=None,
+                                      file=PRETRAINED)
+    rng = numpy.random.RandomState()  # whatever it draws is replaced
+    dbn = DBN(rng, n_ins=shapes[0][0],
+              hidden_layers_sizes=[n_hidden for _, n_hidden in shapes[::3]])
+    checkpoints.load_model(output_folder, dbn.generative_params, file=PRETRAINED)
+    return dbn.rbm_layers
+
+
+def test_DBN(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: float = 0.01,
+             k: int = 1, training_epochs: int = 1000, dataset: str | None = None,
+             batch_size: int = 10, hidden_layers_sizes: tuple[int, ...] = (1000, 1000, 1000),
+             seed: int | None = None, output_folder: str = 'DBN_output', resume: bool = False,
+             overwrite: bool = False) -> training.Result:
+    """Pretrain a stack of RBMs layer by layer, then finetune it as a multilayer perceptron.
+
+    :param finetune_lr: length of a step down the gradient in finetuning
+    :param pretraining_epochs: passes through the training set for each layer
+    :param pretrain_lr: length of a step in pretraining
+    :param k: Gibbs steps in an update of pretraining
+    :param training_epochs: passes through the training set in finetuning, at most
+    :param dataset: MNIST when left out; a file or a folder of images, or digits
+    :param batch_size: examples in a minibatch
+    :param hidden_layers_sizes: number of units of each hidden layer
+    :param seed: of the initial weights and the samples; 123 when left out
+    :param output_folder: for checkpoints, the best model and the history
+    :param resume: go on with the run in the output folder
+    :param overwrite: give up an unfinished run in the output folder
+    """
+    settings = training.check_settings(locals())
+    data = load_data(dataset)
+    train_set_x, _ = data[0]
+
+    print('... building the model', flush=True)
+    numpy_rng = numpy.random.RandomState(123 if seed is None else seed)
+    dbn = DBN(numpy_rng, n_ins=data.n_in, hidden_layers_sizes=hidden_layers_sizes,
+              n_outs=data.n_classes)
+    pretraining_fns = dbn.pretraining_functions(train_set_x, batch_size, k)
+
+    with Run('DBN', settings, data, dbn.params, others=dbn.visible_biases) as run:
+        # Finetuning gives up what the stack knows of the distribution of images.
+        generative = checkpoints.named(dbn.generative_params)
+        return stacked.train(
+            run, dbn, data, pretraining_fns, pretraining_epochs, pretrain_lr, finetune_lr,
+            training_epochs, batch_size, patience_epochs=4,
+            pretrained=lambda: checkpoints.save_arrays(run.folder / PRETRAINED,
+                                                       checkpoints.values(generative)))
+
+
+# The name begins with "test" for the sake of those who know it; it is no test to be collected.
+test_DBN.__test__ = False
+
+
+if __name__ == '__main__':
+    command_line.run(test_DBN)

@@ -1,0 +1,342 @@
+r"""Annealed importance sampling: the likelihood of an RBM, which its training never computes.
+
+The probability of an image, :math:`p(v) = e^{-F(v)} / Z`, needs the partition function Z, a sum
+over all images. AIS goes from a model A whose Z is known, an RBM without weights whose visible
+biases fit the training images, to the model B in many small steps, through the distributions
+
+.. math::
+    p_\beta(v) \propto f_\beta(v) = e^{(1 - \beta) b_A'v} \, e^{\beta b_B'v}
+                                    \prod_j (1 + e^{\beta (c_j + v'W_{\cdot j})}),
+    \qquad 0 = \beta_0 < \dots < \beta_K = 1.
+
+Chains start with samples of A, take a Gibbs step at each temperature, and are weighted by
+
+.. math::
+    w = \prod_k \frac{f_{\beta_{k+1}}(v_k)}{f_{\beta_k}(v_k)}, \qquad
+    \mathrm{E}[w] = \frac{Z_B}{Z_A}.
+
+The mean weight is right on average, but a sample of chains that misses a mode of the model makes
+Z too small, and the likelihood too large. Reverse AIS errs on the other side: it runs the same
+chains backwards from each test image, which gives an unbiased estimate of the probability that
+the forward chains end there, and so, in the logarithm, a likelihood that is too small.
+
+References:
+    - R. Salakhutdinov, I. Murray, "On the quantitative analysis of deep belief networks", 2008
+    - Y. Burda, R. Grosse, R. Salakhutdinov, "Accurate and conservative estimates of MRF
+      log-likelihood using reverse annealing", 2015
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from scipy.special import expit, logsumexp
+from tqdm import tqdm
+
+from DBN import load_rbms
+from rbm import RBM, GaussianRBM, load_rbm
+from support import checkpoints, command_line, datasets, engine, training
+from support.errors import UserError
+
+ENUMERABLE = 20  # units in the smaller layer, up to which Z is summed exactly
+TEMPERATURES_PER_CALL = 100  # between two movements of the progress bar
+
+
+@dataclass
+class Estimate:
+    """A number in nats, and an interval of three standard errors on either side of it."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self):
+        return f'{self.value:.2f} ({self.low:.2f} to {self.high:.2f})'
+
+    def minus(self, other: 'Estimate') -> 'Estimate':
+        """The difference of two estimates that are independent of each other."""
+        value = self.value - other.value
+        return Estimate(value, value - math.hypot(self.value - self.low, other.high - other.value),
+                        value + math.hypot(self.high - self.value, other.value - other.low))
+
+
+def mean_estimate(values: numpy.ndarray) -> Estimate:
+    """The mean of independent values."""
+    mean = float(numpy.mean(values))
+    error = float(numpy.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.
+    return Estimate(mean, mean - 3 * error, mean + 3 * error)
+
+
+def log_mean_estimate(log_weights: numpy.ndarray) -> Estimate:
+    """The logarithm of the mean of independent weights, of which the logarithms are given.
+
+    The lower end is -inf when the weights differ so much that their mean could be 0.
+    """
+    largest = log_weights.max()
+    mean = mean_estimate(numpy.exp(log_weights - largest))
+    low = math.log(mean.low) if mean.low > 0 else -math.inf
+    return Estimate(*(float(largest) + number for number
+                      in (math.log(mean.value), low, math.log(mean.high))))
+
+
+def inverse_temperatures(n_temperatures: int) -> numpy.ndarray:
+    """From 0 to 1, closer together towards 1, where a step changes more.
+
+    The proportions are those of Salakhutdinov and Murray (2008), section 4.1: 500 up to 0.5, 4,000
+    up to 0.9 and 10,000 up to 1.
+
+    :return: float64 (n_temperatures + 1,), rising
+    """
+    position = numpy.arange(n_temperatures + 1) * 14500 / n_temperatures
+    return numpy.interp(position, [0, 500, 4500, 14500], [0, .5, .9, 1])
+
+
+def base_rate_biases(images: numpy.ndarray) -> numpy.ndarray:
+    """Visible biases of the model A: the log-odds of each pixel, never infinite.
+
+    :param images: (n_examples, n_visible) in [0, 1]
+    :return: float64 (n_visible,)
+    """
+    # As if there were one more image, all of whose pixels are half on.
+    n = len(images)
+    p = (images.sum(axis=0, dtype='float64') + 0.5) / (n + 1)
+    return numpy.log(p) - numpy.log1p(-p)
+
+
+def log_partition_of_base(rbm: RBM, base_biases: numpy.ndarray) -> float:
+    """log Z of the model A, which has the hidden units of the RBM, but no weights."""
+    return float(numpy.logaddexp(0, base_biases).sum() + rbm.n_hidden * math.log(2))
+
+
+class Annealing:
+    """Chains that all go from one temperature to the next, and the logarithms of their weights.
+
+    :param rbm: the model B
+    :param base_biases: visible biases of the model A, (n_visible,)
+    :param n_chains: number of chains
+    :param seed: of the Gibbs steps
+    """
+
+    def __init__(self, rbm: RBM, base_biases: numpy.ndarray, n_chains: int, seed: int):
+        floatX = theano.config.floatX
+        self.v = theano.shared(numpy.zeros((n_chains, rbm.n_visible), floatX), name='v')
+        self.beta, self.new_beta = T.scalar('beta'), T.scalar('new_beta')
+        base = T.constant(base_biases.astype(floatX))
+        rng = engine.RandomStreams(seed)
+
+        # log f(v) at the new temperature less that at the old one
+        activation = T.dot(self.v, rbm.W) + rbm.hbias  # (n_chains, n_hidden)
+        self.gain = ((self.new_beta - self.beta) * T.dot(self.v, rbm.vbias - base)
+                     + T.sum(T.softplus(self.new_beta * activation)
+                             - T.softplus(self.beta * activation), axis=1))  # (n_chains,)
+        # and a Gibbs step at the new one
+        h = rng.bernoulli(activation.shape, T.sigmoid(self.new_beta * activation))
+        p = T.sigmoid((1 - self.new_beta) * base
+                      + self.new_beta * (T.dot(h, rbm.W.T) + rbm.vbias))
+        v = rng.bernoulli(p.shape, p)
+        self.updates = [(self.v, v), *engine.random_updates(v)]
+
+    def run(self, betas: numpy.ndarray, start: numpy.ndarray, description: str) -> numpy.ndarray:
+        """Take a Gibbs step at each temperature but the first.
+
+        :param betas: inverse temperatures, rising or falling
+        :param start: the first states, (n_chains, n_visible)
+        :param description: for the progress bar
+        :return: for each chain, the sum over the steps of log f(v) at the new temperature less
+            that at the old one, float64 (n_chains,)
+        """
+        self.v.set_value(start.astype(theano.config.floatX))
+        schedule = T.constant(betas.astype(theano.config.floatX))
+        k = T.lscalar('k')  # of a temperature
+        step = engine.function(inputs=[k], outputs=self.gain, updates=self.updates,
+                               givens={self.beta: schedule[k], self.new_beta: schedule[k + 1]})
+        n_steps = len(betas) - 1
+        log_weights = numpy.zeros(len(start))
+        with tqdm(total=n_steps, desc=description, unit='temperature', leave=False,
+                  disable=None) as bar:
+            for first, last in training.pieces(0, n_steps, TEMPERATURES_PER_CALL):
+                log_weights += step.run(range(first, last)).sum(axis=0, dtype='float64')
+                bar.update(last - first)
+        return log_weights
+
+
+def ais_log_partition(rbm: RBM, base_biases: numpy.ndarray, n_chains: int = 100,
+                      n_temperatures: int = 14500, seed: int = 0) -> Estimate:
+    """log Z of an RBM by annealed importance sampling.
+
+    :param base_biases: visible biases of the model to start from, (n_visible,)
+    :param n_chains: independent chains
+    :param n_temperatures: Gibbs steps of each of them
+    """
+    rng = numpy.random.RandomState(seed)
+    # samples of the model A
+    start = rng.uniform(size=(n_chains, rbm.n_visible)) < expit(base_biases)
+    annealing = Annealing(rbm, base_biases, n_chains, rng.randint(2 ** 30))
+    log_weights = annealing.run(inverse_temperatures(n_temperatures), start, 'AIS')
+    ratio = log_mean_estimate(log_weights)
+    log_z_base = log_partition_of_base(rbm, base_biases)
+    return Estimate(*(log_z_base + number for number in (ratio.value, ratio.low, ratio.high)))
+
+
+def reverse_ais_log_likelihood(rbm: RBM, base_biases: numpy.ndarray, images: numpy.ndarray,
+                               n_temperatures: int = 14500, seed: int = 0) -> Estimate:
+    """Mean log-probability of images by reverse AIS, one chain from each image.
+
+    :param base_biases: visible biases of the model at which the chains end, (n_visible,)
+    :param images: zeros and ones, (n_images, n_visible)
+    """
+    annealing = Annealing(rbm, base_biases, len(images), seed)
+    betas = inverse_temperatures(n_temperatures)[::-1]
+    # A chain backwards, from x_K = v at temperature K to x_0: the transitions are reversible, so
+    # the ratio of the probabilities of the path, forwards and backwards, is
+    # f_K(v) / Z_A times the product of f_k(x_k) / f_{k+1}(x_k). Here x_k is drawn at temperature
+    # k + 1, but the first Gibbs step, which leaves v, belongs to temperature K.
+    log_weights = annealing.run(numpy.concatenate([betas[:1], betas]), images, 'reverse AIS')
+    log_f = -free_energies(rbm, images)
+    return mean_estimate(log_f - log_partition_of_base(rbm, base_biases) + log_weights)
+
+
+def free_energies(rbm: RBM, images: numpy.ndarray) -> numpy.ndarray:
+    """F(v) of each image, in float64.
+
+    :param images: (n_images, n_visible)
+    """
+    W, hbias, vbias = (numpy.asarray(param.get_value(), dtype='float64') for param in rbm.params)
+    return -(images @ vbias) - numpy.logaddexp(0, images @ W + hbias).sum(axis=1)
+
+
+def exact_log_partition(rbm: RBM) -> float:
+    """log Z of an RBM by summing over all states of its smaller layer, in float64.
+
+    :raises UserError: when that layer has more than 20 units
+    """
+    W, hbias, vbias = (numpy.asarray(param.get_value(), dtype='float64') for param in rbm.params)
+    if rbm.n_visible < rbm.n_hidden:  # the two layers play the same part in Z
+        W, hbias, vbias = W.T, vbias, hbias
+    n = W.shape[1]
+    if n > ENUMERABLE:
+        raise UserError(f'the smaller layer has {n} units: Z is summed exactly for {ENUMERABLE} '
+                        'at most')
+    logs = []
+    for numbers in numpy.array_split(numpy.arange(2 ** n), max(1, 2 ** n // 4096)):
+        states = (numbers[:, None] >> numpy.arange(n)) & 1
+        logs.append(logsumexp(states @ hbias + numpy.logaddexp(0, states @ W.T + vbias).sum(1)))
+    return float(logsumexp(logs))
+
+
+def dbn_lower_bound(rbms: Sequence[RBM], log_z: Estimate, images: numpy.ndarray,
+                    n_draws: int = 10, seed: int = 0) -> Estimate:
+    r"""Lower bound on the mean log-probability of images under a deep belief network.
+
+    For any :math:`q(h \mid v)`, and here for that of the layers going up,
+
+    .. math::
+        \log p(v) \ge \mathrm{E}_q \Big[\sum_k \log P(h^k \mid h^{k+1})
+        - \log q(h^{k+1} \mid h^k) - F(h^{\ell-1}) \Big] - \log Z,
+
+    where F and Z are those of the RBM on top. (Salakhutdinov and Murray, 2008, section 5.)
+
+    :param rbms: from the bottom to the top, each with the hidden units of the one below
+    :param log_z: log Z of the last one
+    :param images: zeros and ones, (n_images, n_visible)
+    :param n_draws: draws from q for each image
+    """
+    rng = numpy.random.RandomState(seed)
+    bounds = numpy.zeros(len(images))
+    for _ in range(n_draws):
+        v = images.astype('float64')
+        for rbm in rbms[:-1]:
+            W, hbias, vbias = (numpy.asarray(param.get_value(), dtype='float64')
+                               for param in rbm.params)
+            up = v @ W + hbias
+            h = binarized(expit(up), rng)
+            down = h @ W.T + vbias
+            # log P of a binary x is x a - softplus(a), where a goes into the sigmoid
+            bounds += (v * down - numpy.logaddexp(0, down)).sum(axis=1)
+            bounds -= (h * up - numpy.logaddexp(0, up)).sum(axis=1)
+            v = h
+        bounds -= free_energies(rbms[-1], v)
+    return mean_estimate(bounds / n_draws).minus(log_z)
+
+
+def binarized(images: numpy.ndarray, rng: numpy.random.RandomState) -> numpy.ndarray:
+    """Images with each pixel drawn as on or off, its grey level being the probability.
+
+    :param images: in [0, 1]
+    """
+    return (rng.uniform(size=images.shape) < images).astype('float64')
+
+
+def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
+                   n_temperatures: int = 14500, n_reverse: int = 500,
+                   seed: int = 0) -> dict[str, Estimate]:
+    """Average test log-probability, in nats, of an RBM, or a lower bound of it for a DBN.
+
+    Pixels are drawn as on or off, with their grey levels as probabilities. Every number comes
+    with an interval of three standard errors on either side. Results go to ais.json beside the
+    model.
+
+    :param model: output folder of a run of rbm.py or DBN.py
+    :param dataset: whose training set gives the model to start from, and whose test set is
+        measured; MNIST when left out
+    :param n_chains: chains of AIS
+    :param n_temperatures: Gibbs steps of each chain
+    :param n_reverse: test images from which chains of reverse AIS start; 0 for none
+    :param seed: of the pixels and the chains
+    """
+    training.check_settings({name: value for name, value in locals().items()
+                             if name in ('n_chains', 'n_temperatures', 'seed')})
+    if n_reverse < 0:
+        raise UserError(f'--n-reverse is {n_reverse}, but has to be at least 0')
+    script = checkpoints.read_description(model)['script']
+    if script not in ('rbm', 'DBN'):
+        raise UserError(f'{model} holds a run of {script}.py, not of rbm.py or DBN.py')
+    rbms = [load_rbm(model)] if script == 'rbm' else load_rbms(model)
+    if isinstance(rbms[0], GaussianRBM):
+        raise UserError(f'{model} holds an RBM with Gaussian visible units: this is for binary '
+                        'ones')
+    data = datasets.read(dataset)
+    rng = numpy.random.RandomState(seed)
+    test = binarized(data.test[0], rng)
+    if test.shape[1] != rbms[0].n_visible:
+        raise UserError(f'the images of {data.name} have {test.shape[1]} pixels, the model has '
+                        f'{rbms[0].n_visible} visible units: name the data set of its training')
+
+    results = {}
+    seen = data.train[0]
+    for rbm in rbms[:-1]:  # the RBM on top sees what the layers below make of the images
+        W, hbias, _ = (numpy.asarray(param.get_value()) for param in rbm.params)
+        seen = expit(seen @ W + hbias)
+    top, base = rbms[-1], base_rate_biases(seen)
+    log_z = ais_log_partition(top, base, n_chains, n_temperatures, seed)
+    results['log Z'] = log_z
+    print(f'log Z by AIS: {log_z}')
+    if min(top.n_visible, top.n_hidden) <= ENUMERABLE:
+        exact = exact_log_partition(top)
+        results['exact log Z'] = Estimate(exact, exact, exact)
+        print(f'log Z exactly: {exact:.2f}')
+    if len(rbms) > 1:
+        name, value = 'lower bound', dbn_lower_bound(rbms, log_z, test, seed=seed)
+    else:
+        name, value = 'log-probability', mean_estimate(-free_energies(top, test)).minus(log_z)
+    results[name] = value
+    print(f'average test {name} by AIS: {value}')
+    if len(rbms) == 1 and n_reverse:
+        value = reverse_ais_log_likelihood(top, base, test[:n_reverse], n_temperatures, seed)
+        results['log-probability, reverse AIS'] = value
+        print(f'average test log-probability by reverse AIS, {len(test[:n_reverse])} images: '
+              f'{value}')
+    record = {'data': data.name, 'n_chains': n_chains, 'n_temperatures': n_temperatures,
+              'n_reverse': n_reverse, 'seed': seed,
+              'nats': {name: asdict(estimate) for name, estimate in results.items()}}
+    checkpoints.save_text(Path(model) / 'ais.json', json.dumps(record, indent=2) + '\n')
+    return results
+
+
+if __name__ == '__main__':
+    command_line.run(log_likelihood)

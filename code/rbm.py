@@ -1,0 +1,424 @@
+r"""Restricted Boltzmann machines: a distribution over images, learnt from images alone.
+
+Visible units :math:`v` (the pixels) and hidden units :math:`h` are on or off, and a joint state is
+the more probable the lower its energy
+
+.. math::
+    E(v, h) = -b'v - c'h - v'Wh, \qquad p(v, h) = \frac{e^{-E(v, h)}}{Z}.
+
+There are no connections inside a layer, so that the units of one layer are independent given the
+other, and the hidden units can be summed out, which leaves the free energy of an image:
+
+.. math::
+    P(h_j = 1 \mid v) = \sigma(c_j + v'W_{\cdot j}), \qquad
+    F(v) = -b'v - \sum_j \log(1 + e^{c_j + v'W_{\cdot j}}), \qquad
+    p(v) = \frac{e^{-F(v)}}{Z}.
+
+The likelihood rises along :math:`-\partial F(\mathrm{data}) / \partial\theta` plus the mean of
+:math:`\partial F(v) / \partial\theta` over the model's own distribution. That mean is estimated
+from the end of a Gibbs chain of k steps, which starts at the data in contrastive divergence
+(CD-k), and where the last update left it in persistent contrastive divergence (PCD-k).
+
+References:
+    - G. E. Hinton, "Training products of experts by minimizing contrastive divergence", 2002
+    - T. Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood
+      gradient", 2008, for the persistent chain
+    - Y. Bengio, "Learning deep architectures for AI", 2009, chapter 5
+"""
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from pytensor.compile.sharedvalue import SharedVariable
+
+from logistic_sgd import SharedDataSets, load_data
+from support import checkpoints, command_line, engine, training
+from support.checkpoints import Run
+from support.errors import UserError
+from utils import save_filters, save_picture, tile_raster_images
+
+
+class RBM:
+    """Restricted Boltzmann machine with binary units.
+
+    :param input: symbolic minibatch in [0, 1], (batch_size, n_visible); None for a new variable
+    :param n_visible: number of visible units
+    :param n_hidden: number of hidden units
+    :param W: shared weights, (n_visible, n_hidden), to use instead of new ones
+    :param hbias: shared biases of the hidden units, (n_hidden,), to use instead of new ones
+    :param vbias: shared biases of the visible units, (n_visible,), to use instead of new ones
+    :param numpy_rng: where the seed of ``theano_rng``, and then the initial weights, are drawn
+        from; None for ``RandomState(1234)``
+    :param theano_rng: source of the samples; None for a new one
+    """
+
+    def __init__(self, input: T.TensorVariable | None = None, n_visible: int = 784,
+                 n_hidden: int = 500, W: SharedVariable | None = None,
+                 hbias: SharedVariable | None = None, vbias: SharedVariable | None = None,
+                 numpy_rng: numpy.random.RandomState | None = None,
+                 theano_rng: engine.RandomStreams | None = None):
+        if numpy_rng is None:
+            numpy_rng = numpy.random.RandomState(1234)
+        if theano_rng is None:
+            theano_rng = engine.RandomStreams(numpy_rng.randint(2 ** 30))
+        if W is None:
+            bound = 4 * numpy.sqrt(6. / (n_visible + n_hidden))  # as for a sigmoid layer of an MLP
+            W_values = numpy_rng.uniform(low=-bound, high=bound, size=(n_visible, n_hidden))
+            W = theano.shared(W_values.astype(theano.config.floatX), name='W')
+        if hbias is None:
+            hbias = theano.shared(numpy.zeros(n_hidden, dtype=theano.config.floatX), name='hbias')
+        if vbias is None:
+            vbias = theano.shared(numpy.zeros(n_visible, dtype=theano.config.floatX), name='vbias')
+        self.n_visible = n_visible
+        self.n_hidden = n_hidden
+        self.W = W
+        self.hbias = hbias
+        self.vbias = vbias
+        self.theano_rng = theano_rng
+        self.input = T.matrix('input') if input is None else input
+        self.params = [self.W, self.hbias, self.vbias]
+        # The pixel whose pseudo-likelihood the next update measures.
+        self.bit_i_idx = theano.shared(numpy.int64(0), name='bit_i_idx')
+
+    def free_energy(self, v_sample: T.TensorVariable) -> T.TensorVariable:
+        """F(v) = -b'v - sum_j log(1 + exp(c_j + v'W_j)).
+
+        :param v_sample: (n_examples, n_visible)
+        :return: (n_examples,)
+        """
+        wx_b = T.dot(v_sample, self.W) + self.hbias  # (n_examples, n_hidden)
+        return -T.dot(v_sample, self.vbias) - T.sum(T.softplus(wx_b), axis=1)
+
+    def propup(self, vis: T.TensorVariable) -> list[T.TensorVariable]:
+        """P(h = 1 | v) = sigmoid(vW + c).
+
+        :param vis: (n_examples, n_visible)
+        :return: what goes into the sigmoid, from which a logarithm of the probability can be had
+            that is never infinite, and the probability; (n_examples, n_hidden) each
+        """
+        pre_sigmoid_activation = T.dot(vis, self.W) + self.hbias
+        return [pre_sigmoid_activation, T.sigmoid(pre_sigmoid_activation)]
+
+    def sample_h_given_v(self, v0_sample: T.TensorVariable) -> list[T.TensorVariable]:
+        """Draw the hidden units given the visible ones.
+
+        :return: pre-sigmoid activation, probability and sample, (n_examples, n_hidden) each
+        """
+        pre_sigmoid_h1, h1_mean = self.propup(v0_sample)
+        return [pre_sigmoid_h1, h1_mean, self.theano_rng.bernoulli(h1_mean.shape, h1_mean)]
+
+    def propdown(self, hid: T.TensorVariable) -> list[T.TensorVariable]:
+        """P(v = 1 | h) = sigmoid(hW' + b).
+
+        :param hid: (n_examples, n_hidden)
+        :return: pre-sigmoid activation and probability, (n_examples, n_visible) each
+        """
+        pre_sigmoid_activation = T.dot(hid, self.W.T) + self.vbias
+        return [pre_sigmoid_activation, T.sigmoid(pre_sigmoid_activation)]
+
+    def sample_v_given_h(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
+        """Draw the visible units given the hidden ones.
+
+        :return: pre-sigmoid activation, probability and sample, (n_examples, n_visible) each
+        """
+        pre_sigmoid_v1, v1_mean = self.propdown(h0_sample)
+        return [pre_sigmoid_v1, v1_mean, self.theano_rng.bernoulli(v1_mean.shape, v1_mean)]
+
+    def gibbs_hvh(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
+        """One step of Gibbs sampling that begins and ends with the hidden units.
+
+        :return: activation, probability and sample of v, then the same of h
+        """
+        v1 = self.sample_v_given_h(h0_sample)
+        return [*v1, *self.sample_h_given_v(v1[-1])]
+
+    def gibbs_vhv(self, v0_sample: T.TensorVariable) -> list[T.TensorVariable]:
+        """One step of Gibbs sampling that begins and ends with the visible units.
+
+        :return: activation, probability and sample of h, then the same of v
+        """
+        h1 = self.sample_h_given_v(v0_sample)
+        return [*h1, *self.sample_v_given_h(h1[-1])]
+
+    def get_cost_updates(self, lr: T.TensorVariable | float = 0.1,
+                         persistent: SharedVariable | None = None,
+                         k: int = 1) -> tuple[T.TensorVariable, engine.Updates]:
+        """One step of CD-k, or of PCD-k.
+
+        :param lr: learning rate
+        :param persistent: shared hidden samples, (batch_size, n_hidden), of the chains that go on
+            from update to update; None for chains that start at the data
+        :param k: Gibbs steps in an update
+        :return: what to watch, a scalar: the pseudo-likelihood with persistent chains, which have
+            nothing to do with the minibatch, and the cross-entropy of the reconstruction without;
+            and the updates
+        """
+        _, _, ph_sample = self.sample_h_given_v(self.input)
+        chain_start = ph_sample if persistent is None else persistent
+        (pre_sigmoid_nv, _, chain_end, _, _, nh_sample), updates = engine.repeat(
+            self.gibbs_hvh, chain_start, n_steps=k)
+
+        cost = T.mean(self.free_energy(self.input)) - T.mean(self.free_energy(chain_end))
+        # The samples depend on the parameters too, but the gradient of the likelihood does not
+        # run through them.
+        gradients = T.grad(cost, self.params, consider_constant=[chain_end])
+        updates += [(param, param - T.cast(lr, param.dtype) * gradient)
+                    for param, gradient in zip(self.params, gradients, strict=True)]
+        if persistent is None:
+            updates += engine.random_updates(ph_sample)
+            return self.get_reconstruction_cost(updates, pre_sigmoid_nv), updates
+        updates.append((persistent, nh_sample))
+        return self.get_pseudo_likelihood_cost(updates), updates
+
+    def get_pseudo_likelihood_cost(self, updates: engine.Updates) -> T.TensorVariable:
+        """Estimate of the log-pseudo-likelihood, sum_i log P(v_i | all other v), in nats.
+
+        The likelihood would need Z; the probability of one pixel given the others needs two free
+        energies. One pixel is measured at each update, the next one at the next, and stands for
+        all: n_visible log sigmoid(F(v with pixel i flipped) - F(v)).
+
+        :param updates: where that of the pixel's number is added
+        :return: scalar, mean over the minibatch
+        """
+        # Grey levels are no states of binary units. One half, which MNIST has, counts as on.
+        xi = T.cast(T.ge(self.input, 0.5), theano.config.floatX)
+        xi_flip = T.set_subtensor(xi[:, self.bit_i_idx], 1 - xi[:, self.bit_i_idx])
+        updates.append((self.bit_i_idx, (self.bit_i_idx + 1) % self.n_visible))
+        # log sigmoid(a) = -softplus(-a), which is finite for every a.
+        log_p = -T.softplus(self.free_energy(xi) - self.free_energy(xi_flip))
+        return T.mean(self.n_visible * log_p)
+
+    def get_reconstruction_cost(self, updates: engine.Updates,
+                                pre_sigmoid_nv: T.TensorVariable) -> T.TensorVariable:
+        """Log-probability of the input given the hidden units at the end of the chain, in nats.
+
+        This is the negative cross-entropy between input and reconstruction.
+
+        :param updates: not needed; :meth:`get_pseudo_likelihood_cost` needs them
+        :param pre_sigmoid_nv: activation of the visible units, (batch_size, n_visible)
+        :return: scalar: summed over the visible units, mean over the minibatch
+        """
+        # x log sigmoid(a) + (1 - x) log(1 - sigmoid(a)) = x a - softplus(a)
+        return T.mean(T.sum(self.input * pre_sigmoid_nv - T.softplus(pre_sigmoid_nv), axis=1))
+
+
+class GaussianRBM(RBM):
+    """RBM whose visible units are real numbers, for data that are no probabilities.
+
+    The energy is E(v, h) = |v - b|^2 / 2 - c'h - v'Wh, so that given the hidden units, each
+    visible one is normally distributed around b_i + W_i h, with variance 1. The data have to be
+    brought to that scale, see :func:`standardize`. (Hinton, "A practical guide to training
+    restricted Boltzmann machines", 2010, section 13.2.)
+
+    Its gradients are larger than those of binary units, so learning rates have to be smaller, by
+    a factor of ten or more.
+    """
+
+    def free_energy(self, v_sample: T.TensorVariable) -> T.TensorVariable:
+        """F(v) = |v - b|^2 / 2 - sum_j log(1 + exp(c_j + v'W_j)).
+
+        :param v_sample: (n_examples, n_visible)
+        :return: (n_examples,)
+        """
+        wx_b = T.dot(v_sample, self.W) + self.hbias
+        return (T.sum(T.sqr(v_sample - self.vbias), axis=1) / 2
+                - T.sum(T.softplus(wx_b), axis=1))
+
+    def propdown(self, hid: T.TensorVariable) -> list[T.TensorVariable]:
+        """Mean of v given h, hW' + b, twice: there is no sigmoid here."""
+        mean = T.dot(hid, self.W.T) + self.vbias
+        return [mean, mean]
+
+    def sample_v_given_h(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
+        """Draw the visible units given the hidden ones, from N(hW' + b, 1).
+
+        :return: mean, mean and sample, (n_examples, n_visible) each
+        """
+        _, v1_mean = self.propdown(h0_sample)
+        return [v1_mean, v1_mean, v1_mean + self.theano_rng.normal(v1_mean.shape)]
+
+    def get_pseudo_likelihood_cost(self, updates: engine.Updates) -> T.TensorVariable:
+        """Mean log-density of the input given what its own hidden units expect, in nats.
+
+        There is no pixel to flip. This is no pseudo-likelihood either, but like that it can be
+        had from the minibatch alone, whatever the persistent chains do.
+        """
+        _, h_mean = self.propup(self.input)
+        return self.get_reconstruction_cost(updates, self.propdown(h_mean)[0])
+
+    def get_reconstruction_cost(self, updates: engine.Updates,
+                                pre_sigmoid_nv: T.TensorVariable) -> T.TensorVariable:
+        """Log-density of the input given the hidden units at the end of the chain, in nats.
+
+        :param pre_sigmoid_nv: mean of the visible units, (batch_size, n_visible)
+        :return: scalar: summed over the visible units, mean over the minibatch
+        """
+        log_density = -(T.sqr(self.input - pre_sigmoid_nv) + numpy.log(2 * numpy.pi)) / 2
+        return T.mean(T.sum(log_density, axis=1))
+
+
+def standardize(data: SharedDataSets) -> SharedDataSets:
+    """Shift each pixel to mean 0, and scale all of them by one number to variance 1 on average.
+
+    Mean and scale are those of the training set, for all three sets. One number for all pixels,
+    since a pixel that hardly ever changes would otherwise count as much as any other, noise and
+    all. Whitening, which also takes away the correlations between pixels, goes further; it suits
+    natural images, whose neighbouring pixels are nearly alike.
+    """
+    train = numpy.asarray(data[0][0].get_value(borrow=True))
+    mean = train.mean(axis=0, dtype='float64')
+    scale = numpy.sqrt(numpy.mean(train.var(axis=0, dtype='float64')))
+    if scale == 0:
+        raise UserError(f'all training images of {data.name} are the same: there is nothing to '
+                        'learn')
+    data[:] = [(engine.shared_data((numpy.asarray(x.get_value(borrow=True)) - mean) / scale), y)
+               for x, y in data]
+    return data
+
+
+def load_rbm(output_folder: str) -> RBM:
+    """The RBM that a run of this script left in its output folder.
+
+    :raises UserError: when there is none, or it is broken
+    """
+    (n_visible, n_hidden), _, _ = checkpoints.model_shapes(output_folder, ndims=[2, 1, 1])
+    is_gaussian = checkpoints.read_description(output_folder)['settings'].get('gaussian')
+    rbm = (GaussianRBM if is_gaussian else RBM)(n_visible=n_visible, n_hidden=n_hidden)
+    checkpoints.load_model(output_folder, rbm.params)
+    return rbm
+
+
+class Sampler:
+    """Gibbs chains side by side.
+
+    :param rbm: the model to sample from
+    :param start: first visible states, floatX (n_chains, n_visible)
+    """
+
+    def __init__(self, rbm: RBM, start: numpy.ndarray):
+        self.samples = theano.shared(start.astype(theano.config.floatX), name='samples')
+        self.means = theano.shared(start.astype(theano.config.floatX), name='means')
+        *_, vis_mf, vis_sample = rbm.gibbs_vhv(self.samples)
+        step = T.lscalar('step')
+        self._step = engine.function(
+            inputs=[step], outputs=T.mean(vis_sample),
+            updates=[(self.samples, vis_sample), (self.means, vis_mf),
+                     *engine.random_updates(vis_sample)])
+
+    def advance(self, n_steps: int) -> numpy.ndarray:
+        """Take Gibbs steps, and go on from there the next time.
+
+        :return: P(v = 1 | h) of the last step, (n_chains, n_visible): smoother to look at than
+            the sample that was drawn from it
+        """
+        self._step.run(range(n_steps))
+        return numpy.asarray(self.means.get_value())
+
+
+def plot_samples(rbm: RBM, start: numpy.ndarray, n_samples: int, plot_every: int,
+                 image_shape: tuple[int, int]) -> numpy.ndarray:
+    """A picture with a column for each chain, and a row after every ``plot_every`` Gibbs steps.
+
+    :param start: first visible states, (n_chains, n_visible)
+    :return: uint8, (height, width); each row of tiles is followed by an empty line of pixels
+    """
+    n_chains = len(start)
+    sampler = Sampler(rbm, start)
+    height, width = image_shape
+    picture = numpy.zeros(((height + 1) * n_samples + 1, (width + 1) * n_chains - 1), dtype='uint8')
+    for i in range(n_samples):
+        print(f' ... plotting sample {i}', flush=True)
+        top = (height + 1) * i
+        picture[top:top + height] = tile_raster_images(
+            sampler.advance(plot_every), img_shape=image_shape, tile_shape=(1, n_chains),
+            tile_spacing=(1, 1))
+    return picture
+
+
+def test_rbm(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | None = None,
+             batch_size: int = 20, n_chains: int = 20, n_samples: int = 10,
+             output_folder: str = 'rbm_plots', n_hidden: int = 500, k: int = 15,
+             persistent: bool = True, gaussian: bool = False, sample_pixels: bool = False,
+             lr_decay: float = 1.0, plot_every: int = 1000, seed: int | None = None,
+             resume: bool = False, overwrite: bool = False) -> training.Result:
+    """Train a restricted Boltzmann machine by (persistent) contrastive divergence and sample it.
+
+    :param learning_rate: length of a step down the gradient
+    :param training_epochs: passes through the training set
+    :param dataset: MNIST when left out; a file or a folder of images, or digits
+    :param batch_size: examples in a minibatch, and number of persistent chains
+    :param n_chains: chains to sample from in the end, one a column of the picture
+    :param n_samples: samples to draw from each chain, one a row of the picture
+    :param output_folder: for the pictures, checkpoints and the history
+    :param n_hidden: number of hidden units
+    :param k: Gibbs steps in an update
+    :param persistent: let the chains of training go on from update to update (PCD); with
+        --no-persistent they start at the data (CD)
+    :param gaussian: real-valued instead of binary visible units, on standardised pixels; takes
+        a smaller learning rate, such as 0.001
+    :param sample_pixels: draw each pixel as on or off, with its grey level as the probability,
+        whenever it is used, instead of using the grey level itself
+    :param lr_decay: the learning rate is multiplied by it after every epoch
+    :param plot_every: Gibbs steps between two samples
+    :param seed: of the initial weights and all samples; 123 when left out
+    :param resume: go on with the run in the output folder; when it is complete, sample again
+    :param overwrite: give up an unfinished run in the output folder
+    """
+    settings = training.check_settings(locals())
+    if gaussian and sample_pixels:
+        raise UserError('--sample-pixels is for binary units: leave it out, or --gaussian')
+    data = load_data(dataset)
+    test_images = numpy.asarray(data[2][0].get_value(borrow=True))
+    if n_chains > len(test_images):
+        raise UserError(f'--n-chains is {n_chains}, but the chains start from test images, and '
+                        f'{data.name} has {len(test_images)}')
+
+    print('... building the model', flush=True)
+    rng = numpy.random.RandomState(123 if seed is None else seed)
+    theano_rng = engine.RandomStreams(rng.randint(2 ** 30))
+    index = T.lscalar('index')  # of a minibatch
+    lr = T.scalar('lr')
+    x = T.matrix('x')  # images, one flattened image a row
+    binary = theano_rng.bernoulli(x.shape, x) if sample_pixels else x
+    rbm = (GaussianRBM if gaussian else RBM)(
+        input=binary, n_visible=data.n_in, n_hidden=n_hidden, numpy_rng=rng, theano_rng=theano_rng)
+    persistent_chain = theano.shared(
+        numpy.zeros((batch_size, n_hidden), dtype=theano.config.floatX), name='persistent_chain')
+    cost, updates = rbm.get_cost_updates(lr, persistent_chain if persistent else None, k)
+    if sample_pixels:
+        updates += engine.random_updates(binary)
+    if gaussian:
+        standardize(data)
+    train_rbm = engine.function(
+        inputs=[index, lr], outputs=cost, updates=updates,
+        givens={x: engine.minibatch(data[0][0], index, batch_size)})
+
+    with Run('rbm', settings, data, rbm.params, others=[persistent_chain, rbm.bit_i_idx]) as run:
+        def keep(epoch):
+            save_filters(run.folder / f'filters_at_epoch_{epoch}.png',
+                         numpy.asarray(rbm.W.get_value()), data.image_shape)
+            run.keep_model()
+
+        print('... training', flush=True)
+        history = training.train_epochs(
+            run, 'training', train_rbm, training_epochs, after_epoch=keep,
+            scalars=lambda epoch: {'lr': learning_rate * lr_decay ** epoch},
+            report=lambda epoch, cost: f'Training epoch {epoch}, cost is {cost}')
+
+        print('... sampling', flush=True)
+        first = rng.randint(len(test_images) - n_chains) if len(test_images) > n_chains else 0
+        start = numpy.asarray(data[2][0].get_value(borrow=True))[first:first + n_chains]
+        save_picture(run.folder / 'samples.png',
+                     plot_samples(rbm, start, n_samples, plot_every, data.image_shape))
+        run.keep_model()
+        scores = {'cost': history[-1]['cost']} if history else {}
+        run.finish(scores)
+        return training.result(run, rbm, scores)
+
+
+# The name begins with "test" for the sake of those who know it; it is no test to be collected.
+test_rbm.__test__ = False
+
+
+if __name__ == '__main__':
+    command_line.run(test_rbm)

@@ -1,0 +1,123 @@
+"""Tests of DBN."""
+
+import unittest
+from unittest import mock
+
+import numpy
+import pytensor as theano
+
+import DBN
+import predict
+import stacked
+from logistic_sgd import SharedDataSets
+from support.errors import UserError
+from support.testing import TestCase, mnist_is_here, printed, small_images
+
+SETTINGS = {'hidden_layers_sizes': (40, 30), 'pretraining_epochs': 3, 'training_epochs': 20,
+            'batch_size': 2, 'finetune_lr': .3}
+
+
+class TestModel(TestCase):
+    def test_layers_are_those_of_the_perceptron(self):
+        dbn = DBN.DBN(numpy.random.RandomState(0), n_ins=6, hidden_layers_sizes=[5, 4], n_outs=3)
+        for layer, machine in zip(dbn.sigmoid_layers, dbn.rbm_layers, strict=True):
+            self.assertIs(machine.W, layer.W)
+            self.assertIs(machine.hbias, layer.b)
+            self.assertIs(machine.input, layer.input)
+        shapes = [param.get_value().shape for param in dbn.params]
+        self.assertEqual(shapes, [(6, 5), (5,), (5, 4), (4,), (4, 3), (3,)])
+        self.assertFalse(set(dbn.visible_biases) & set(dbn.params))
+
+    def test_order_of_draws(self):
+        rng = numpy.random.RandomState(4)
+        rng.randint(2 ** 30)
+        dbn = DBN.DBN(numpy.random.RandomState(4), n_ins=6, hidden_layers_sizes=[5, 4], n_outs=3)
+        for layer, (n_in, n_out) in zip(dbn.sigmoid_layers, ((6, 5), (5, 4)), strict=True):
+            bound = 4 * numpy.sqrt(6 / (n_in + n_out))
+            numpy.testing.assert_allclose(
+                layer.W.get_value(), rng.uniform(-bound, bound, (n_in, n_out)), rtol=1e-6)
+
+    def test_second_layer_sees_mean_activations(self):
+        dbn = DBN.DBN(numpy.random.RandomState(0), n_ins=6, hidden_layers_sizes=[5, 4], n_outs=3)
+        x = numpy.random.RandomState(1).uniform(size=(3, 6)).astype('float32')
+        seen = theano.function([dbn.x], dbn.rbm_layers[1].input)(x)
+        expected = 1 / (1 + numpy.exp(-x @ dbn.params[0].get_value()))
+        numpy.testing.assert_allclose(seen, expected, rtol=1e-5)
+
+
+class TestPretraining(TestCase):
+    def test_one_layer_changes_at_a_time(self):
+        data = SharedDataSets(small_images())
+        dbn = DBN.DBN(numpy.random.RandomState(0), n_ins=49, hidden_layers_sizes=[20, 10])
+        variables = [*dbn.params, *dbn.visible_biases]
+        for k in (1, 3):
+            functions = dbn.pretraining_functions(data[0][0], batch_size=20, k=k)
+            for i, step in enumerate(functions):
+                before = [numpy.array(variable.get_value()) for variable in variables]
+                cost = float(step(0, lr=0.1))
+                self.assertLess(cost, 0)  # a log-probability
+                changed = {j for j, variable in enumerate(variables)
+                           if not numpy.array_equal(before[j], variable.get_value())}
+                self.assertEqual(changed, {2 * i, 2 * i + 1, 6 + i})
+
+
+class TestTraining(TestCase):
+    def train(self, **settings):
+        settings = SETTINGS | {'output_folder': str(self.folder / 'run')} | settings
+        with mock.patch('support.datasets.read', return_value=small_images()), \
+                printed() as output:
+            return DBN.test_DBN(**settings), output.getvalue()
+
+    def test_pretraining_and_finetuning_learn(self):
+        result, output = self.train()
+        for layer in range(2):
+            costs = [row['cost'] for row in result.history
+                     if row['stage'] == f'pre-training layer {layer}']
+            self.assertEqual(len(costs), 3)
+            self.assertGreater(costs[-1], costs[0] + .02 * abs(costs[0]))
+        self.assertRegex(output, r'(?m)^Pre-training layer 0, epoch 0, cost -\d+\.\d+$')
+        self.assertLess(result.scores['best_validation_error'], 30)
+
+        classifier, image_shape = predict.load_classifier(str(result.output_folder))
+        self.assertIsInstance(classifier, stacked.StackedNetwork)
+        self.assertEqual(image_shape, (7, 7))
+
+    def test_generative_model_is_kept(self):
+        """Finetuning and resuming leave pretrained.npz as pretraining did."""
+        self.train(training_epochs=0)
+        path = self.folder / 'run' / 'pretrained.npz'
+        before = path.read_bytes()
+        machines = DBN.load_rbms(str(path.parent))
+        self.assertEqual([(machine.n_visible, machine.n_hidden) for machine in machines],
+                         [(49, 40), (40, 30)])
+        result, _ = self.train(training_epochs=1, resume=True)
+        self.train(training_epochs=2, resume=True)
+        self.assertEqual(path.read_bytes(), before)
+        self.assertFalse(numpy.array_equal(machines[0].W.get_value(),
+                                           result.model.params[0].get_value()))
+
+    def test_interrupted_run_ends_the_same(self):
+        self.train(training_epochs=2)
+        names = ('checkpoint.npz', 'model.npz', 'pretrained.npz')
+        expected = [(self.folder / 'run' / name).read_bytes() for name in names]
+        with mock.patch.object(stacked.training, 'train_with_early_stopping',
+                               side_effect=KeyboardInterrupt), \
+                self.assertRaises(KeyboardInterrupt):
+            self.train(training_epochs=2, overwrite=True)
+        self.train(training_epochs=2, resume=True)
+        self.assertEqual([(self.folder / 'run' / name).read_bytes() for name in names], expected)
+
+    def test_settings_that_cannot_be(self):
+        with self.assertRaisesRegex(UserError, '--k is 0'):
+            self.train(k=0)
+        with self.assertRaisesRegex(UserError, 'there is no .*pretrained.npz'):
+            DBN.load_rbms(str(self.folder))
+
+    @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
+    def test_mnist(self):
+        """An epoch each of pretraining the smaller layers and of finetuning."""
+        with printed():
+            result = DBN.test_DBN(hidden_layers_sizes=(200, 200), pretraining_epochs=1,
+                                  training_epochs=1, batch_size=20,
+                                  output_folder=str(self.folder / 'mnist'))
+        self.assertLess(result.scores['best_validation_error'], 8)

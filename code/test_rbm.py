@@ -1,0 +1,365 @@
+"""Tests of rbm, most of them against the whole joint distribution of a 4 x 3 RBM."""
+
+import itertools
+import unittest
+from unittest import mock
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from PIL import Image
+from scipy.special import expit, logsumexp
+
+import rbm
+from logistic_sgd import SharedDataSets
+from support import engine
+from support.errors import UserError
+from support.testing import (
+    REFERENCE_MODE,
+    TestCase,
+    finite_difference_error,
+    in_float64,
+    mnist_is_here,
+    printed,
+    small_images,
+)
+
+N_VISIBLE, N_HIDDEN = 4, 3
+
+
+def states(n):
+    """All 2 ** n binary vectors, (2 ** n, n)."""
+    return numpy.array(list(itertools.product((0., 1.), repeat=n)))
+
+
+def small_rbm(seed=0, scale=1., model=rbm.RBM, **kwargs):
+    """An RBM small enough to sum over all of its states, all its parameters random."""
+    rng = numpy.random.RandomState(seed)
+    machine = model(n_visible=N_VISIBLE, n_hidden=N_HIDDEN, numpy_rng=rng, **kwargs)
+    for param in machine.params:
+        param.set_value(rng.normal(scale=scale, size=param.get_value().shape)
+                        .astype(theano.config.floatX))
+    return machine
+
+
+def parameters(machine):
+    return [numpy.asarray(param.get_value(), dtype='float64') for param in machine.params]
+
+
+def joint(machine):
+    """p(v, h) of every state, (2 ** n_visible, 2 ** n_hidden)."""
+    W, c, b = parameters(machine)
+    v, h = states(len(b)), states(len(c))
+    minus_energy = (v @ b)[:, None] + (h @ c)[None, :] + v @ W @ h.T
+    return numpy.exp(minus_energy - logsumexp(minus_energy))
+
+
+def evaluate(output, inputs=(), *arguments):
+    return numpy.asarray(theano.function(list(inputs), output, mode=REFERENCE_MODE)(*arguments))
+
+
+class TestModel(TestCase):
+    def test_free_energy_sums_over_the_hidden_units(self):
+        with in_float64():
+            machine = small_rbm()
+            free_energy = evaluate(machine.free_energy(T.constant(states(N_VISIBLE))))
+        W, c, b = parameters(machine)
+        h = states(N_HIDDEN)
+        for v, value in zip(states(N_VISIBLE), free_energy, strict=True):
+            self.assertAlmostEqual(value, -logsumexp(v @ b + h @ c + v @ W @ h.T), 12)
+
+    def test_conditionals(self):
+        with in_float64():
+            machine = small_rbm()
+            p_h = evaluate(machine.propup(T.constant(states(N_VISIBLE)))[1])
+            p_v = evaluate(machine.propdown(T.constant(states(N_HIDDEN)))[1])
+        p = joint(machine)
+        numpy.testing.assert_allclose(p_h, p @ states(N_HIDDEN) / p.sum(1, keepdims=True))
+        numpy.testing.assert_allclose(p_v, p.T @ states(N_VISIBLE) / p.sum(0)[:, None])
+
+    def test_gradient_of_the_likelihood(self):
+        """F(data) less F over the whole model has the gradient of -log p(data)."""
+        with in_float64():
+            machine = small_rbm()
+            data = T.constant(states(N_VISIBLE)[[3, 5, 6]])
+            every = T.constant(states(N_VISIBLE))
+            log_z = T.log(T.sum(T.exp(-machine.free_energy(every))))
+            nll = T.mean(machine.free_energy(data)) + log_z
+            p = T.constant(joint(machine).sum(1))
+            cost = T.mean(machine.free_energy(data)) - T.sum(p * machine.free_energy(every))
+            gradients = T.grad(cost, machine.params)
+            self.assertLess(finite_difference_error(nll, machine.params, gradients), 1e-6)
+
+    def test_order_of_draws(self):
+        rng = numpy.random.RandomState(7)
+        rng.randint(2 ** 30)  # the seed of the samples comes first
+        bound = 4 * numpy.sqrt(6 / (4 + 3))
+        expected = rng.uniform(-bound, bound, (4, 3))
+        machine = rbm.RBM(n_visible=4, n_hidden=3, numpy_rng=numpy.random.RandomState(7))
+        numpy.testing.assert_allclose(machine.W.get_value(), expected, rtol=1e-6)
+        self.assertEqual([param.name for param in machine.params], ['W', 'hbias', 'vbias'])
+        default = rbm.RBM(n_visible=4, n_hidden=3)
+        given = rbm.RBM(n_visible=4, n_hidden=3, numpy_rng=numpy.random.RandomState(1234))
+        numpy.testing.assert_array_equal(default.W.get_value(), given.W.get_value())
+
+
+class TestGibbs(TestCase):
+    def frequencies(self, start, step, n_chains=4000, n_steps=30):
+        """How often each visible state is met at the end of many chains."""
+        index = T.lscalar('index')
+        v = theano.shared(numpy.repeat(start[None], n_chains, 0).astype('float32'), name='v')
+        new = step(v)
+        walk = engine.function([index], T.mean(new), [(v, new)] + engine.random_updates(new))
+        walk.run(range(n_steps))
+        numbers = numpy.asarray(v.get_value()) @ 2 ** numpy.arange(N_VISIBLE)[::-1]
+        return numpy.bincount(numbers.astype(int), minlength=2 ** N_VISIBLE) / n_chains
+
+    def test_long_run_distribution(self):
+        machine = small_rbm()
+        p = joint(machine).sum(1)
+        frequencies = self.frequencies(numpy.ones(N_VISIBLE), lambda v: machine.gibbs_vhv(v)[-1])
+        self.assertLess(numpy.abs(frequencies - p).max(), 5 * numpy.sqrt(p.max() / 4000))
+        self.assertLess(numpy.square((frequencies - p) * 4000).sum() / 4000, 4)  # about 1
+
+    def test_many_steps_in_one_call_are_one_chain(self):
+        """repeat(gibbs_hvh, k) brings any start to the distribution of the hidden units."""
+        machine = small_rbm()
+        start = T.constant(numpy.zeros((4000, N_HIDDEN), 'float32'))
+        outputs, updates = engine.repeat(machine.gibbs_hvh, start, n_steps=25)
+        h = numpy.asarray(theano.function([], outputs[-1], updates=updates)())
+        frequencies = numpy.bincount((h @ 2 ** numpy.arange(N_HIDDEN)[::-1]).astype(int),
+                                     minlength=2 ** N_HIDDEN) / 4000
+        p = joint(machine).sum(0)
+        self.assertLess(numpy.abs(frequencies - p).max(), 5 * numpy.sqrt(p.max() / 4000))
+
+    def test_steps_of_a_chain_draw_anew(self):
+        streams = engine.RandomStreams(3)
+        start = T.constant(numpy.zeros(1000, 'float32'))
+        (draws,), updates = engine.repeat(
+            lambda total: [total + streams.uniform(total.shape)], start, n_steps=12)
+        function = theano.function([], draws, updates=updates)
+        first, second = numpy.asarray(function()), numpy.asarray(function())
+        # sums of 12 independent draws: variance 1; of 12 times the same draw: variance 12
+        self.assertLess(abs(first.var() - 1), .3)
+        self.assertLess(abs(numpy.corrcoef(first, second)[0, 1]), 5 / numpy.sqrt(1000))
+
+
+class TestCosts(TestCase):
+    def test_pseudo_likelihood(self):
+        """Averaged over the pixels it is the mean of sum_i log P(v_i | other v)."""
+        data = states(N_VISIBLE)[[1, 6, 11]]
+        machine = small_rbm(input=T.matrix('x'))
+        updates = []
+        cost = machine.get_pseudo_likelihood_cost(updates)
+        measure = theano.function([machine.input], cost, updates=updates)
+        measured = [float(measure(data.astype('float32'))) for _ in range(N_VISIBLE)]
+        self.assertEqual(int(machine.bit_i_idx.get_value()), 0)  # once around
+        p = joint(machine).sum(1)
+        number = 2 ** numpy.arange(N_VISIBLE)[::-1]
+        expected = 0.
+        for v in data.astype(int):
+            for i in range(N_VISIBLE):
+                flipped = v.copy()
+                flipped[i] = 1 - v[i]
+                expected += numpy.log(p[v @ number] / (p[v @ number] + p[flipped @ number]))
+        self.assertAlmostEqual(numpy.mean(measured), expected / len(data), 4)
+
+    def test_one_half_counts_as_on(self):
+        machine = small_rbm(input=T.matrix('x'))
+        cost = theano.function([machine.input], machine.get_pseudo_likelihood_cost([]))
+        half, on = numpy.full((1, 4), .5, 'float32'), numpy.ones((1, 4), 'float32')
+        self.assertEqual(float(cost(half)), float(cost(on)))
+
+    def test_reconstruction_cost(self):
+        with in_float64():
+            x = numpy.random.RandomState(1).uniform(size=(5, N_VISIBLE))
+            machine = small_rbm(input=T.constant(x))
+            activation = numpy.random.RandomState(2).normal(size=x.shape)
+            cost = evaluate(machine.get_reconstruction_cost([], T.constant(activation)))
+        z = expit(activation)
+        expected = (x * numpy.log(z) + (1 - x) * numpy.log(1 - z)).sum(1).mean()
+        self.assertAlmostEqual(float(cost), expected, 12)
+
+    def test_extreme_weights_give_finite_numbers(self):
+        images = numpy.random.RandomState(0).uniform(size=(6, N_VISIBLE)).astype('float32')
+        for persistent in (None, theano.shared(numpy.zeros((6, N_HIDDEN), 'float32'))):
+            for scale in (1e2, 1e4):
+                machine = small_rbm(input=T.matrix('x'), scale=scale)
+                cost, updates = machine.get_cost_updates(0.1, persistent, k=3)
+                step = theano.function([machine.input], cost, updates=updates)
+                self.assertTrue(numpy.isfinite(float(step(images))))
+                for param in machine.params:
+                    self.assertTrue(numpy.isfinite(param.get_value()).all())
+
+
+class TestUpdates(TestCase):
+    def step(self, machine, rows, persistent=None, k=1):
+        index = T.lscalar('index')
+        cost, updates = machine.get_cost_updates(0.1, persistent, k)
+        data = engine.shared_data(rows)
+        return engine.function([index], cost, updates,
+                               {machine.input: engine.minibatch(data, index, len(rows))})
+
+    def mean_change(self, persistent, k, n=300):
+        """Mean change of the parameters by one update of the same model, over many draws."""
+        rows = numpy.repeat(states(N_VISIBLE)[[3, 5, 6]], 50, axis=0)
+        machine = small_rbm(input=T.matrix('x'))
+        step = self.step(machine, rows, persistent, k)
+        before = [param.get_value() for param in machine.params]
+        total = [0.] * 3
+        for _ in range(n):
+            for param, value in zip(machine.params, before, strict=True):
+                param.set_value(value)
+            step(0)
+            total = [t + numpy.asarray(param.get_value(), dtype='float64') - value
+                     for t, param, value in zip(total, machine.params, before, strict=True)]
+        return machine, before, [t / n for t in total]
+
+    def expected_change(self, params, p_data, p_chain):
+        """0.1 times the difference of the expectations of (v'P(h|v), P(h|v), v)."""
+        W, c, _ = params
+        v = states(N_VISIBLE)
+        h = expit(v @ W + c)
+        weight = 0.1 * (p_data - p_chain)[:, None]
+        return [(weight * v).T @ h, (weight * h).sum(0), (weight * v).sum(0)]
+
+    def test_contrastive_divergence(self):
+        """CD-k against the exact distribution of the chain after k steps from the data."""
+        p_data = numpy.bincount([3, 5, 6], minlength=16) / 3
+        for k in (1, 3):
+            machine, before, change = self.mean_change(None, k)
+            for param, value in zip(machine.params, before, strict=True):
+                param.set_value(value)
+            p = joint(machine)
+            step = (p / p.sum(1, keepdims=True)) @ (p / p.sum(0)).T  # v -> h -> v
+            expected = self.expected_change(
+                before, p_data, p_data @ numpy.linalg.matrix_power(step, k))
+            for mean, exact in zip(change, expected, strict=True):
+                # 45,000 chains: a standard error below .1 / 2 / sqrt(45000)
+                numpy.testing.assert_allclose(mean, exact, atol=5 * .05 / numpy.sqrt(45000))
+
+    def test_persistent_chain_comes_from_the_model(self):
+        """With one model, chains that go on forget their start: the gradient is the exact one."""
+        chain = theano.shared(numpy.zeros((150, N_HIDDEN), 'float32'), name='chain')
+        machine, before, change = self.mean_change(chain, 5)
+        for param, value in zip(machine.params, before, strict=True):
+            param.set_value(value)
+        p_data = numpy.bincount([3, 5, 6], minlength=16) / 3
+        expected = self.expected_change(before, p_data, joint(machine).sum(1))
+        for mean, exact in zip(change, expected, strict=True):
+            numpy.testing.assert_allclose(mean, exact, atol=6 * .05 / numpy.sqrt(45000))
+        self.assertTrue(set(numpy.unique(chain.get_value())) <= {0., 1.})
+
+    def test_persistent_chains_and_data_of_different_number(self):
+        machine = small_rbm(input=T.matrix('x'))
+        chain = theano.shared(numpy.zeros((1, N_HIDDEN), 'float32'), name='chain')
+        step = self.step(machine, states(N_VISIBLE), chain, k=2)
+        step.run([0, 0])
+        self.assertEqual(chain.get_value().shape, (1, N_HIDDEN))
+
+
+class TestGaussian(TestCase):
+    def test_free_energy_integrates_out_the_hidden_units(self):
+        v = numpy.random.RandomState(3).normal(size=(5, N_VISIBLE))
+        with in_float64():
+            machine = small_rbm(model=rbm.GaussianRBM)
+            free_energy = evaluate(machine.free_energy(T.constant(v)))
+        W, c, b = parameters(machine)
+        h = states(N_HIDDEN)
+        expected = [-logsumexp(-((row - b) ** 2).sum() / 2 + h @ c + row @ W @ h.T) for row in v]
+        numpy.testing.assert_allclose(free_energy, expected)
+
+    def test_samples_of_the_conditional(self):
+        machine = small_rbm(model=rbm.GaussianRBM)
+        h = numpy.repeat([[1., 0., 1.]], 20000, axis=0).astype('float32')
+        mean, same, sample = machine.sample_v_given_h(T.constant(h))
+        self.assertIs(mean, same)
+        draws = numpy.asarray(theano.function([], sample)())
+        W, _, b = parameters(machine)
+        error = 5 / numpy.sqrt(20000)
+        numpy.testing.assert_allclose(draws.mean(0), b + W[:, 0] + W[:, 2], atol=error)
+        numpy.testing.assert_allclose(numpy.cov(draws.T), numpy.eye(N_VISIBLE), atol=2 * error)
+
+    def test_standardize(self):
+        data = SharedDataSets(small_images())
+        raw = [numpy.asarray(x.get_value(), dtype='float64') for x, _ in data]
+        train, valid, _ = (numpy.asarray(x.get_value()) for x, _ in rbm.standardize(data))
+        numpy.testing.assert_allclose(train.mean(0), 0, atol=1e-5)
+        self.assertAlmostEqual(train.var(0).mean(), 1, 5)
+        scale = numpy.sqrt(raw[0].var(0).mean())
+        numpy.testing.assert_allclose(valid, (raw[1] - raw[0].mean(0)) / scale, atol=1e-5)
+
+
+class TestTraining(TestCase):
+    def train(self, **settings):
+        settings = {'n_hidden': 100, 'n_samples': 2, 'n_chains': 3, 'plot_every': 5, 'k': 2,
+                    'output_folder': str(self.folder / 'run')} | settings
+        with mock.patch('support.datasets.read', return_value=small_images()), \
+                printed() as output:
+            return rbm.test_rbm(**settings), output.getvalue()
+
+    def test_learns(self):
+        for name, settings in {'PCD': {}, 'CD': {'persistent': False},
+                               'Gaussian': {'gaussian': True, 'learning_rate': .005},
+                               'sampled': {'sample_pixels': True, 'lr_decay': .9}}.items():
+            with self.subTest(name):
+                result, output = self.train(training_epochs=12, overwrite=True, **settings)
+                costs = [row['cost'] for row in result.history]
+                self.assertEqual(len(costs), 12)
+                self.assertGreater(costs[-1], costs[0] + .1 * abs(costs[0]))
+                self.assertRegex(output, r'(?m)^Training epoch 0, cost is -\d+\.\d+$')
+                self.assertIn('\n ... plotting sample 1\n', output)
+                # all three kinds of parameters have moved from where they began
+                for param in result.model.params[1:]:
+                    self.assertGreater(numpy.abs(param.get_value()).max(), 1e-3)
+
+    def test_pictures_and_reloading(self):
+        result, _ = self.train(training_epochs=1)
+        with Image.open(result.output_folder / 'filters_at_epoch_0.png') as picture:
+            self.assertEqual(picture.size, (79, 79))
+        with Image.open(result.output_folder / 'samples.png') as picture:
+            self.assertEqual(picture.size, (8 * 3 - 1, 8 * 2 + 1))
+        loaded = rbm.load_rbm(result.output_folder)
+        for param, other in zip(loaded.params, result.model.params, strict=True):
+            numpy.testing.assert_array_equal(param.get_value(), other.get_value())
+
+    def test_interrupted_run_ends_the_same(self):
+        whole, _ = self.train(training_epochs=3)
+        expected = (self.folder / 'run' / 'checkpoint.npz').read_bytes()
+        samples = (self.folder / 'run' / 'samples.png').read_bytes()
+
+        def interrupt(*arguments, **kwargs):
+            if interrupt.calls == 1:
+                raise KeyboardInterrupt
+            interrupt.calls += 1
+
+        interrupt.calls = 0
+        with mock.patch.object(rbm, 'save_filters', interrupt), \
+                self.assertRaises(KeyboardInterrupt):
+            self.train(training_epochs=3, overwrite=True)
+        resumed, _ = self.train(training_epochs=3, resume=True)
+        self.assertEqual([row['cost'] for row in resumed.history],
+                         [row['cost'] for row in whole.history])
+        self.assertEqual((self.folder / 'run' / 'checkpoint.npz').read_bytes(), expected)
+        self.assertEqual((self.folder / 'run' / 'samples.png').read_bytes(), samples)
+
+    def test_finished_model_is_sampled_again(self):
+        self.train(training_epochs=1)
+        self.train(training_epochs=1, resume=True, n_samples=4)
+        with Image.open(self.folder / 'run' / 'samples.png') as picture:
+            self.assertEqual(picture.size, (8 * 3 - 1, 8 * 4 + 1))
+
+    def test_settings_that_cannot_be(self):
+        for settings, message in (({'n_chains': 61}, '--n-chains is 61.*has 60'),
+                                  ({'k': 0}, '--k is 0'), ({'lr_decay': 0.}, '--lr-decay is 0'),
+                                  ({'gaussian': True, 'sample_pixels': True}, '--sample-pixels')):
+            with self.assertRaisesRegex(UserError, message):
+                self.train(training_epochs=0, **settings)
+
+    @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
+    def test_mnist(self):
+        """One epoch: the old book saw a pseudo-likelihood of -90.65 after PCD-15."""
+        with printed():
+            result = rbm.test_rbm(training_epochs=1, k=5, plot_every=10, n_samples=1,
+                                  output_folder=str(self.folder / 'mnist'))
+        self.assertLess(abs(result.history[0]['cost'] + 90.65), 8)
