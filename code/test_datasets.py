@@ -24,8 +24,9 @@ from unittest import mock
 
 import numpy
 
-from support import datasets, digits, download, pickles
+from support import datasets, digits, download, pickles, tunes
 from support.errors import UserError
+from support.midi import midiread, midiwrite
 
 CODE_FOLDER = Path(__file__).resolve().parent
 
@@ -99,7 +100,7 @@ class DataTest(unittest.TestCase):
         self.enterContext(mock.patch.object(datasets, 'DATA_FOLDER', self.data))
         self.enterContext(mock.patch.dict(os.environ, {
             'DLT_DATA_DIR': str(self.elsewhere), 'DLT_MNIST_MIRRORS': '',
-            'NO_PROXY': '127.0.0.1', 'no_proxy': '127.0.0.1',
+            'DLT_NOTTINGHAM_URLS': '', 'NO_PROXY': '127.0.0.1', 'no_proxy': '127.0.0.1',
         }))
 
     def write(self, name, data):
@@ -618,6 +619,107 @@ class SearchTest(DataTest):
         self.assertEqual(len(hashes), 1)
 
 
+class TunesTest(DataTest):
+    def setUp(self):
+        super().setUp()
+        small = tunes.make_tunes(sizes=(3, 2, 2))
+        self.enterContext(mock.patch.object(tunes, 'make_tunes', return_value=small))
+
+    def find(self, dataset=None):
+        with contextlib.redirect_stderr(io.StringIO()) as stderr:
+            files = datasets.find_tunes(dataset)
+        return files, stderr.getvalue()
+
+    def folder_of(self, path, names):
+        for name in names:
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            midiwrite(path / name, numpy.ones((3, 88)))
+        return path
+
+    def zip_of(self, path, names):
+        file = io.BytesIO()
+        midiwrite(file, numpy.ones((3, 88)))
+        with warnings.catch_warnings(), zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+            warnings.simplefilter('ignore')  # of names that come twice
+            for name in names:
+                archive.writestr(name, file.getvalue())
+        return path
+
+    def names(self, files):
+        return [[path.name for path in split] for split in (files.train, files.valid, files.test)]
+
+    NAMES = ('Nottingham/train/b.mid', 'Nottingham/train/a.MID', 'Nottingham/train/.c.mid',
+             'Nottingham/valid/d.midi', 'Nottingham/test/e.mid', 'Nottingham/readme.txt',
+             '__MACOSX/Nottingham/train/._b.mid', 'Nottingham/other.mid')
+
+    def test_folders_and_archives(self):
+        for path in (self.folder_of(self.folder / 'set', self.NAMES),
+                     self.zip_of(self.folder / 'set.zip', self.NAMES)):
+            files, stderr = self.find(path)
+            self.assertEqual(self.names(files), [['a.MID', 'b.mid'], ['d.midi'], ['e.mid']])
+            self.assertEqual((files.name, stderr), (path.name, ''))
+            self.assertEqual(midiread(files.train[0]).piano_roll.shape, (3, 88))
+        files, _ = self.find(self.folder / 'set' / 'Nottingham' / 'train')
+        self.assertEqual(self.names(files), [['a.MID', 'b.mid'], [], []])
+
+    def test_search(self):
+        for folder, name in ((self.data, 'Nottingham.zip'), (self.elsewhere, 'Nottingham.zip')):
+            self.zip_of(folder / name, ['train/a.mid'])
+        self.folder_of(self.elsewhere / 'Nottingham', ['train/b.mid'])
+        for dataset in (None, 'Nottingham', 'Nottingham.zip'):
+            files, stderr = self.find(dataset)
+            self.assertEqual((files.name, self.names(files)[0], stderr),
+                             ('Nottingham', ['b.mid'], ''))
+        self.folder_of(self.work / 'own', ['x.mid'])
+        self.assertEqual(self.names(self.find('own')[0]), [['x.mid'], [], []])
+
+    def test_own_tunes(self):
+        files, stderr = self.find('tunes')
+        self.assertEqual(([len(split) for split in self.names(files)], stderr), ([3, 2, 2], ''))
+        for path, roll in zip(files.train, tunes.make_tunes()[0], strict=True):
+            numpy.testing.assert_array_equal(midiread(path, tunes.R, tunes.DT).piano_roll, roll)
+
+    def test_the_same_seed_gives_the_same_notes(self):
+        first, again, other = (numpy.concatenate([tunes.tune(numpy.random.RandomState(seed))
+                                                  for seed in seeds])
+                               for seeds in ((1, 2), (1, 2), (3, 4)))
+        numpy.testing.assert_array_equal(first, again)
+        self.assertFalse(numpy.array_equal(first, other))
+        self.assertEqual(set(numpy.unique(first)), {0, 1})
+
+    def test_fallback_and_none(self):
+        files, stderr = self.find()
+        self.assertEqual(files.name, 'tunes')
+        self.assertEqual(stderr.count('\n'), 1)
+        for part in ('NOTICE', 'tunes', 'DLT_DATA_DIR'):
+            self.assertIn(part, stderr)
+        for dataset in ('Nottingham', 'Nottingham.zip', 'nowhere', './nowhere.zip'):
+            with self.assertRaises(UserError):
+                self.find(dataset)
+
+    def test_what_is_no_collection(self):
+        (self.work / 'empty').mkdir()
+        for path in ('empty', self.zip_of(self.work / 'none.zip', ['a.txt', 'test/b.mid']),
+                     self.write('broken.zip', b'PK no zip'), self.write('notes.mid', b'MThd')):
+            with self.assertRaises(UserError) as caught:
+                self.find(path)
+            self.assertIn(Path(path).name, str(caught.exception))
+            self.assertEqual(str(caught.exception).count('\n'), 0)
+        with mock.patch.object(datasets, 'LARGEST_ZIP', 9), self.assertRaises(UserError):
+            self.find(self.work / 'none.zip')
+
+    def test_hostile_names_write_nothing(self):
+        names = ['../../up.mid', '/root.mid', 'train/../../x.mid', 'C:\\y.mid', 'a\nb.mid',
+                 'twice.mid', 'twice.mid', '/' * 3000 + 'z.mid', '.mid']
+        files, _ = self.find(self.zip_of(self.work / 'hostile.zip', names))
+        with contextlib.redirect_stderr(io.StringIO()):
+            for path in files.train:
+                with contextlib.suppress(UserError):
+                    midiread(path)
+        self.assertEqual(sorted(os.listdir(self.folder)), ['data', 'elsewhere', 'work'])
+        self.assertEqual(os.listdir(self.work), ['hostile.zip'])
+
+
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves a folder; `broken` files end in the middle of what was announced."""
 
@@ -797,6 +899,29 @@ class DownloadTest(DataTest):
         self.mirrors()
         self.assertEqual({out.strip() for out, _ in results}, {self.read('mnist')[0].sha256})
         self.assertEqual(len(self.files()), 5)
+
+    def test_tunes(self):
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, 'w') as tunes_zip:
+            tunes_zip.writestr('Nottingham/train/a.mid', b'MThd')
+        (self.served / 'Nottingham.zip').write_bytes(archive.getvalue())
+        (self.served / 'wrong.zip').write_bytes(b'wrong')
+        url = self.serve()
+        self.enterContext(mock.patch.object(download, 'NOTTINGHAM_SHA256',
+                                            hashlib.sha256(archive.getvalue()).hexdigest()))
+        with contextlib.redirect_stderr(io.StringIO()) as stderr:
+            os.environ['DLT_NOTTINGHAM_URLS'] = f'{self.closed()} {url}wrong.zip'
+            with self.assertRaisesRegex(UserError, 'wrong checksum'):
+                datasets.find_tunes('Nottingham')
+            self.assertEqual(self.files(), [])
+            os.environ['DLT_NOTTINGHAM_URLS'] = f'{url}Nottingham.zip'
+            with mock.patch.object(datasets, 'DATA_FOLDER', self.write('file', b'') / 'data'):
+                self.assertEqual(len(datasets.find_tunes().train), 1)
+            self.assertEqual(len(datasets.find_tunes().train), 1)
+            self.assertEqual(self.files(), ['Nottingham.zip'])
+            os.environ['DLT_NOTTINGHAM_URLS'] = ''
+            self.assertEqual(datasets.find_tunes('Nottingham').name, 'Nottingham.zip')
+        self.assertEqual(stderr.getvalue().count('downloading'), 3)
 
     def script(self, *arguments, **environment):
         """Run a copy of download.sh beside a data/ of its own, from another folder."""

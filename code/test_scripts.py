@@ -1,14 +1,18 @@
 """Tests of every script as a whole: as a user runs it, and how the files hang together."""
 
 import ast
+import io
 import os
 import signal
 import subprocess
 import sys
+import zipfile
 
 import numpy
 
+from support.midi import midiwrite
 from support.testing import CODE_FOLDER, TestCase, small_images
+from support.tunes import make_tunes
 
 # Each script with settings that let it finish in seconds, and what it leaves in its folder.
 SCRIPTS = {
@@ -24,18 +28,20 @@ SCRIPTS = {
                '--n-samples', '2', '--plot-every', '3'],
     'DBN.py': ['--pretraining-epochs', '1', '--training-epochs', '2',
                '--hidden-layers-sizes', '8', '6'],
+    'rnnrbm.py': ['--num-epochs', '1', '--n-hidden', '8', '--n-hidden-recurrent', '5', '--k', '1'],
 }
 EVERY_RUN_LEAVES = {'checkpoint.npz', 'model.npz', 'history.csv', 'curves.png', 'run.json'}
 FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.png'},
                  'cA.py': {'cae_filters.png'},
                  'convolutional_mlp.py': {'filters.png'},
                  'rbm.py': {'filters_at_epoch_0.png', 'samples.png'},
-                 'DBN.py': {'pretrained.npz'}}
+                 'DBN.py': {'pretrained.npz'},
+                 'rnnrbm.py': {'sample1.mid', 'sample1.png', 'sample2.mid', 'sample2.png'}}
 
 # From the ground up: a module may import those before it.
-ORDER = ['errors', 'engine', 'convolution', 'digits', 'pickles', 'download',
+ORDER = ['errors', 'engine', 'convolution', 'digits', 'pickles', 'download', 'tunes', 'midi',
          'datasets', 'checkpoints', 'training', 'command_line', 'testing', 'utils', 'hmc',
-         'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'dA', 'cA',
+         'rnnrbm', 'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'dA', 'cA',
          'stacked', 'SdA', 'rbm', 'DBN', 'ais', 'predict', 'benchmark']
 
 
@@ -48,11 +54,21 @@ def write_data(path):
     numpy.savez(path, **arrays)
 
 
+def write_tunes(path):
+    """A few tunes as a zip of MIDI files."""
+    with zipfile.ZipFile(path, 'w') as archive:
+        for i, roll in enumerate(make_tunes(sizes=(2, 1, 1))[0]):
+            file = io.BytesIO()
+            midiwrite(file, roll)
+            archive.writestr(f'{i}.mid', file.getvalue())
+
+
 class TestScripts(TestCase):
     def setUp(self):
         super().setUp()
         self.data = self.folder / 'small.npz'
         write_data(self.data)
+        write_tunes(self.folder / 'tunes.zip')
 
     def run_script(self, script, *arguments, **kwargs):
         return subprocess.run([sys.executable, '-W', 'error', CODE_FOLDER / script, *arguments],
@@ -61,18 +77,19 @@ class TestScripts(TestCase):
     def test_every_script_from_another_folder(self):
         for script, settings in SCRIPTS.items():
             output = self.folder / script
+            data = self.folder / ('tunes.zip' if script == 'rnnrbm.py' else 'small.npz')
             with self.subTest(script):
-                run = self.run_script(script, *settings, '--dataset', self.data,
+                run = self.run_script(script, *settings, '--dataset', data,
                                       '--output-folder', output)
                 self.assertEqual(run.returncode, 0, run.stderr)
                 self.assertTrue(run.stdout.startswith('... loading data\n... building the model\n'))
-                self.assertIn('The data set was small.npz', run.stdout)
+                self.assertIn(f'The data set was {data.name}', run.stdout)
                 # No progress bar and no warning: only the running time.
                 self.assertRegex(run.stderr,
                                  rf'\AThe code for file {script} ran for \d+\.\d\dm\n\Z')
                 self.assertEqual(set(os.listdir(output)),
                                  EVERY_RUN_LEAVES | FURTHER_FILES.get(script, set()))
-        self.assertEqual(set(os.listdir(self.folder)), {'small.npz', *SCRIPTS})
+        self.assertEqual(set(os.listdir(self.folder)), {'small.npz', 'tunes.zip', *SCRIPTS})
 
     def test_finished_run_gives_its_result_again(self):
         arguments = ('logistic_sgd.py', *SCRIPTS['logistic_sgd.py'], '--dataset', self.data)

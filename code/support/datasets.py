@@ -1,4 +1,4 @@
-"""Find, download, read and check the data sets of images.
+"""Find, download, read and check the data sets: of images, and of tunes.
 
 `read` takes what the user named and gives three pairs of plain NumPy arrays. It knows
 
@@ -14,6 +14,9 @@ floats from 0 to 1. Labels are integers from 0, of shape (n,). Where there is no
 is the end of the training set: the last 10,000 of 60,000 images, as the tutorials have always
 split MNIST, and the last sixth of any other number.
 
+`find_tunes` does the same for the chapter on music, whose data are MIDI files: it finds a folder or
+a zip of them and leaves the reading to `support.midi`.
+
 A file may come from anywhere, so nothing in it is believed: a pickle can build arrays and plain
 containers and call nothing, and no file can claim more memory than `LARGEST`.
 """
@@ -21,11 +24,13 @@ containers and call nothing, and no file can claim more memory than `LARGEST`.
 import contextlib
 import gzip
 import hashlib
+import io
 import math
 import os
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +38,9 @@ from typing import BinaryIO
 
 import numpy
 
+from support import tunes
 from support.digits import VERSION, make_digits
-from support.download import DownloadError, downloaded_mnist
+from support.download import DownloadError, downloaded_mnist, downloaded_nottingham
 from support.errors import UserError
 from support.pickles import read_pickle
 
@@ -99,19 +105,7 @@ def read(dataset: str | os.PathLike | None = None) -> ImageData:
         return read_digits()
     if name in MNIST_NAMES:
         return read_mnist()
-    if os.path.dirname(name):
-        path = Path(name)
-        if not os.path.exists(path):
-            raise UserError(f'there is no data set {path}: correct the path.')
-        return read_path(path)
-    path = find(name)
-    if path is None:
-        folders = ', '.join(str(folder) for folder in search_folders())
-        raise UserError(
-            f'the data set {name!r} was found in none of {folders}: put it into one of them, set '
-            'DLT_DATA_DIR to its folder, or give its path.'
-        )
-    return read_path(path)
+    return read_path(existing(name))
 
 
 def read_mnist() -> ImageData:
@@ -141,6 +135,25 @@ def search_folders() -> list[Path]:
 def find(name: str) -> Path | None:
     """The first file or folder of that name in the search folders."""
     return next((f / name for f in search_folders() if name and os.path.exists(f / name)), None)
+
+
+def existing(name: str) -> Path:
+    """The path that the user named: as it is, or in the search folders for a bare name.
+
+    :raises UserError: when there is none
+    """
+    if os.path.dirname(name):
+        if not os.path.exists(name):
+            raise UserError(f'there is no data set {name}: correct the path.')
+        return Path(name)
+    path = find(name)
+    if path is None:
+        folders = ', '.join(str(folder) for folder in search_folders())
+        raise UserError(
+            f'the data set {name!r} was found in none of {folders}: put it into one of them, set '
+            'DLT_DATA_DIR to its folder, or give its path.'
+        )
+    return path
 
 
 def find_mnist() -> Path | None:
@@ -429,3 +442,157 @@ def checked_labels(where: str, y: numpy.ndarray, n: int) -> numpy.ndarray:
             'number the classes from 0.'
         )
     return y.reshape(n).astype(numpy.int32)
+
+
+# Tunes
+
+NOTTINGHAM_NAMES = ('Nottingham', 'Nottingham.zip')
+LARGEST_ZIP = 256 * 1024**2  # bytes of an archive of tunes, which is held in memory
+SPLITS = ('train', 'valid', 'test')
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive, which is opened as a path is.
+
+    `zipfile.Path` does the same, but in some versions of Python it never comes to an end on an
+    archive with hostile names.
+    """
+
+    archive: zipfile.ZipFile
+    info: zipfile.ZipInfo
+
+    def __str__(self) -> str:
+        return f'{self.archive.filename}/{self.info.filename}'
+
+    @property
+    def name(self) -> str:
+        """The name without its folders."""
+        return self.info.filename.rsplit('/', 1)[-1]
+
+    def open(self, mode: str = 'rb') -> BinaryIO:
+        """Open it for reading bytes."""
+        try:
+            return self.archive.open(self.info)
+        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f'{" ".join(str(self).split())}: cannot be unpacked ({error}): '
+                            'replace it by a good copy.') from error
+
+
+MidiPath = Path | Member
+
+
+@dataclass(frozen=True)
+class TuneFiles:
+    """MIDI files, found but not read yet, each list sorted by name.
+
+    :param name: name of the folder or archive, or 'tunes'
+    :param train: all files, where there are no folders `train`, `valid` and `test`
+    :param valid: may be empty
+    :param test: may be empty
+    """
+
+    name: str
+    train: list[MidiPath]
+    valid: list[MidiPath]
+    test: list[MidiPath]
+
+
+def find_tunes(dataset: str | os.PathLike | None = None) -> TuneFiles:
+    """Find a collection of tunes.
+
+    :param dataset: `tunes`, those that the project composes itself; or the name or path, as for
+        `read`, of a folder or a zip of MIDI files, with folders `train`, `valid` and `test` or
+        without. `Nottingham` is downloaded when it is not found. None: Nottingham, or, where it
+        can be neither found nor downloaded, `tunes` and a notice on stderr.
+    :raises UserError: for a collection that is not found, or holds no MIDI file
+    """
+    if dataset is None:
+        try:
+            return find_nottingham()
+        except DownloadError as error:
+            print(
+                f'NOTICE: {error} Going on with `tunes`, a few that are composed by this project: '
+                'the results are not those of Nottingham.',
+                file=sys.stderr,
+            )
+            return own_tunes()
+    name = os.path.expanduser(os.fsdecode(dataset))
+    if name == 'tunes':
+        return own_tunes()
+    if name in NOTTINGHAM_NAMES:
+        return find_nottingham()
+    return tunes_at(existing(name))
+
+
+def find_nottingham() -> TuneFiles:
+    """The folder `Nottingham` or else `Nottingham.zip` in the search folders, or a download.
+
+    :raises DownloadError: when it is not here and cannot be had
+    :raises UserError: when it is here and broken
+    """
+    for folder in search_folders():
+        for name in NOTTINGHAM_NAMES:
+            if os.path.exists(folder / name):
+                return tunes_at(folder / name)
+    path = DATA_FOLDER / 'Nottingham.zip'
+    return tunes_in_archive(path, downloaded_nottingham(DATA_FOLDER))
+
+
+def tunes_at(path: Path) -> TuneFiles:
+    """The MIDI files in the folder or the zip at ``path``."""
+    path = Path(os.path.abspath(path))
+    if path.is_dir():
+        files = [(file.relative_to(path).as_posix(), file) for file in path.rglob('*')
+                 if file.is_file()]
+        return split_by_folder(path, files)
+    if os.path.getsize(path) > LARGEST_ZIP:
+        raise UserError(f'{path}: is larger than {LARGEST_ZIP} bytes: unpack it, and give the '
+                        'folder.')
+    return tunes_in_archive(path, path.read_bytes())
+
+
+def tunes_in_archive(path: Path, content: bytes) -> TuneFiles:
+    """The MIDI files in a zip. They are read where they are: no name in it becomes a file."""
+    with readable(path):
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        archive.filename = str(path)  # for messages
+        files = [(member.filename, Member(archive, member))
+                 for member in archive.infolist() if not member.is_dir()]
+    return split_by_folder(path, files)
+
+
+def split_by_folder(path: Path, files: list[tuple[str, MidiPath]]) -> TuneFiles:
+    """Sort MIDI files into training, validation and test set by the folders they lie in.
+
+    :param files: pairs of a name with its folders, separated by slashes, and the file
+    """
+    sets = {split: [] for split in SPLITS}
+    outside = []
+    for name, file in sorted(files, key=lambda pair: pair[0]):
+        *folders, base = name.split('/')
+        hidden = any(part.startswith(('.', '__MACOSX')) for part in (*folders, base))
+        if hidden or not base.lower().endswith(('.mid', '.midi')):
+            continue
+        split = next((part for part in reversed(folders) if part in SPLITS), None)
+        (outside if split is None else sets[split]).append(file)
+    if not any(sets.values()):
+        sets['train'] = outside
+    if not sets['train']:
+        raise UserError(f'{path}: holds no *.mid to train on: give a folder or a zip of MIDI '
+                        'files, with folders train, valid and test or without.')
+    return TuneFiles(path.name, **sets)
+
+
+def own_tunes() -> TuneFiles:
+    """The tunes composed by `support.tunes`, as MIDI files in an archive that is never on disk."""
+    from support.midi import midiwrite  # a library that only the chapter on music needs
+
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, 'w') as archive:
+        for split, rolls in zip(SPLITS, tunes.make_tunes(), strict=True):
+            for i, roll in enumerate(rolls):
+                file = io.BytesIO()
+                midiwrite(file, roll, tunes.R, tunes.DT)
+                archive.writestr(f'{split}/tune{i:03}.mid', file.getvalue())
+    return tunes_in_archive(Path('tunes'), content.getvalue())

@@ -1,4 +1,4 @@
-"""Download MNIST from whichever of its mirrors can be reached, and verify it."""
+"""Download MNIST or the Nottingham tunes from a mirror that can be reached, and verify them."""
 
 import contextlib
 import os
@@ -25,12 +25,19 @@ MNIST_MD5 = {
     't10k-images-idx3-ubyte.gz': '9fb629c4189551a2d022fa330f9573f3',
     'train-images-idx3-ubyte.gz': 'f68b3c2dcbeaaa9fbdd348bbdeb94873',
 }
+# The tunes as MIDI, from their first home and from an archive of it, and the SHA-256 of the file.
+_TUNES = 'http://www-etud.iro.umontreal.ca/~boulanni/Nottingham.zip'
+NOTTINGHAM_URLS = (_TUNES, f'https://web.archive.org/web/20190502175445id_/{_TUNES}')
+NOTTINGHAM_SHA256 = 'fd4eb21b656002790cb8429c3482518876c48881ce58270f5296fe5aad50075f'
 REACH_SECONDS = 6  # within which one of the mirrors must answer
 STALL_SECONDS = 15  # without a byte, after which a download is given up
 
 
 class DownloadError(UserError):
-    """MNIST is not here and cannot be fetched: the one error that `digits` may stand in for."""
+    """MNIST, or the tunes, are not here and cannot be fetched.
+
+    That is the one error after which what the project makes itself may stand in for them.
+    """
 
 
 @contextlib.contextmanager
@@ -61,22 +68,37 @@ def answering_mirrors(data_folder: Path) -> list[str]:
     :param data_folder: the repository's `data/`, for the message
     :raises DownloadError: when none answers in time
     """
+    mirrors = os.environ.get('DLT_MNIST_MIRRORS', ' '.join(MNIST_MIRRORS)).split()
+    answering = first_answering(mirrors, [url_of(mirror, min(MNIST_MD5)) for mirror in mirrors])
+    if not answering:
+        raise DownloadError(
+            f'MNIST is not here, and none of its mirrors ({", ".join(mirrors) or "none is set"}) '
+            f'can be reached: connect to the network, or put mnist.pkl.gz into {data_folder}, or '
+            'set DLT_DATA_DIR to its folder.'
+        )
+    return answering
+
+
+def first_answering(mirrors: list[str], urls: list[str]) -> list[str]:
+    """Those of the mirrors to try, one that answers first; none when none answers in time.
+
+    :param urls: for each mirror, what to ask for
+    """
     import pooch
 
-    mirrors = os.environ.get('DLT_MNIST_MIRRORS', ' '.join(MNIST_MIRRORS)).split()
     answers: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
 
-    def ask(mirror: str) -> None:
+    def ask(mirror: str, url: str) -> None:
         head = pooch.HTTPDownloader(timeout=REACH_SECONDS)
         try:
-            is_there = head(url_of(mirror, min(MNIST_MD5)), None, None, check_only=True)
+            is_there = head(url, None, None, check_only=True)
         except (OSError, ValueError):  # what requests raises for hosts, and for impossible URLs
             is_there = False
         answers.put((mirror, is_there))
 
     deadline = time.monotonic() + REACH_SECONDS
-    for mirror in mirrors:
-        threading.Thread(target=ask, args=(mirror,), daemon=True).start()
+    for mirror, url in zip(mirrors, urls, strict=True):
+        threading.Thread(target=ask, args=(mirror, url), daemon=True).start()
     silent = list(mirrors)
     with contextlib.suppress(queue.Empty):
         while silent:
@@ -85,11 +107,7 @@ def answering_mirrors(data_folder: Path) -> list[str]:
             if is_there:
                 # Those that have not said no yet are good enough for a second try.
                 return [mirror, *silent]
-    raise DownloadError(
-        f'MNIST is not here, and none of its mirrors ({", ".join(mirrors) or "none is set"}) can '
-        f'be reached: connect to the network, or put mnist.pkl.gz into {data_folder}, or set '
-        'DLT_DATA_DIR to its folder.'
-    )
+    return []
 
 
 def url_of(mirror: str, name: str) -> str:
@@ -158,4 +176,52 @@ def download(name: str, folder: Path, mirrors: list[str], data_folder: Path) -> 
     raise DownloadError(
         f'MNIST cannot be downloaded ({"; ".join(failures)}): try again later, run download.sh, '
         f'or put mnist.pkl.gz into {data_folder}.'
+    )
+
+
+def downloaded_nottingham(data_folder: Path) -> bytes:
+    """Download `Nottingham.zip`, and keep it in `data_folder` if that can be written to.
+
+    The variable DLT_NOTTINGHAM_URLS, addresses separated by blanks, replaces the usual ones.
+
+    :param data_folder: the repository's `data/`
+    :returns: the content of the file
+    :raises DownloadError: when it cannot be had
+    """
+    import pooch
+
+    urls = os.environ.get('DLT_NOTTINGHAM_URLS', ' '.join(NOTTINGHAM_URLS)).split()
+    answering = first_answering(urls, urls)
+    if not answering:
+        raise DownloadError(
+            f'the Nottingham tunes are not here, and none of {", ".join(urls) or "no addresses"} '
+            f'can be reached: connect to the network, or put Nottingham.zip into {data_folder}, or '
+            'set DLT_DATA_DIR to its folder.'
+        )
+    print('The Nottingham tunes are not here yet: downloading 0.7 MB', file=sys.stderr)
+    get = pooch.HTTPDownloader(timeout=STALL_SECONDS, chunk_size=2**16)
+    failures = []
+    for url in answering:
+        with tempfile.TemporaryDirectory() as temporary:
+            part = Path(temporary) / 'Nottingham.zip'
+            try:
+                get(url, str(part), None)
+            except (OSError, ValueError) as error:
+                failures.append(f'{url}: {type(error).__name__}')
+                continue
+            if pooch.file_hash(str(part), alg='sha256') != NOTTINGHAM_SHA256:
+                failures.append(f'{url}: wrong checksum')
+                continue
+            content = part.read_bytes()
+        # Where the folder is not writable they are simply downloaded again the next time.
+        with contextlib.suppress(OSError):
+            data_folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix='.download-', dir=data_folder) as temporary:
+                part = Path(temporary) / 'Nottingham.zip'
+                part.write_bytes(content)
+                os.replace(part, data_folder / part.name)
+        return content
+    raise DownloadError(
+        f'the Nottingham tunes cannot be downloaded ({"; ".join(failures)}): try again later, run '
+        f'download.sh, or put Nottingham.zip into {data_folder}.'
     )

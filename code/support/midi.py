@@ -1,0 +1,315 @@
+"""Tunes as piano-rolls, read from MIDI files and written to them.
+
+A piano-roll is a matrix of 0 and 1, one row for each time step of ``dt`` seconds and one column
+for each pitch: ``roll[t, i]`` is 1 where the note with MIDI number ``r[0] + i`` sounds at time
+``t * dt``. (Number 60 is the middle C, a semitone is 1, and a piano has the notes 21 to 108.) What
+it leaves out is how loud a note is, on which instrument, and whether one that goes on is struck
+again.
+
+A file may come from anywhere: whatever is wrong with it is one line that names it, and reading it
+takes neither much time nor much memory.
+
+References:
+    - MIDI Manufacturers Association, "Standard MIDI files 1.0", 1988
+    - C. L. Krumhansl, "Cognitive foundations of musical pitch", 1990 (the profiles of the keys)
+"""
+
+import bisect
+import io
+import math
+import os
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import mido
+import numpy
+
+from support.errors import UserError
+
+N_PITCHES = 128  # that MIDI knows
+DRUMS = 9  # the channel, counted from 0, on which a number says which drum, and is no pitch
+DEFAULT_TEMPO = 500_000  # microseconds a beat, until the file says otherwise
+TICKS = 480  # a beat, in files written here: many enough that rounding a time does no harm
+
+# A note that is said to begin at a time step begins, in ticks and microseconds, perhaps a little
+# later. So each row shows what sounds a hundredth of a step after its time.
+LATE = 0.01
+
+# What a file may claim. The largest of the Nottingham collection has 34 KB and 600 steps.
+LARGEST = 2**20  # bytes
+LONGEST = 100_000  # time steps
+# One number of a sound file has up to four bytes, of which all but the last are above 127; some
+# scripts, in the names of tracks, have more, but a number of thousands takes hours to read.
+ENDLESS = re.compile(rb'[\x80-\xff]{4096}')
+
+
+@dataclass(frozen=True)
+class Tune:
+    """What :func:`midiread` gives.
+
+    :param piano_roll: 0 or 1, uint8 (time steps, r[1] - r[0])
+    :param r: numbers of the lowest note, and of the one above the highest
+    :param dt: length of a time step in seconds
+    :param name: name of the file
+    """
+
+    piano_roll: numpy.ndarray
+    r: tuple[int, int]
+    dt: float
+    name: str = ''
+
+
+def check_resolution(r: tuple[int, int], dt: float) -> None:
+    """See that ``r`` and ``dt`` can be those of a piano-roll.
+
+    :raises UserError: when not
+    """
+    if not (len(r) == 2 and 0 <= r[0] < r[1] <= N_PITCHES):
+        raise UserError(f'the range of notes is {tuple(r)}: give the lowest one and the one above '
+                        f'the highest, from 0 to {N_PITCHES}')
+    if not 0.001 <= dt <= 60:
+        raise UserError(f'a time step of {dt} seconds was asked for: give 0.001 to 60')
+
+
+# Reading ----------------------------------------------------------------------------------------
+
+def midiread(filename: Any, r: tuple[int, int] = (21, 109), dt: float = 0.3) -> Tune:
+    """Read a MIDI file of type 0 or 1; notes on all its tracks and channels, but for the drums.
+
+    :param filename: a path, or anything that can be opened as one, such as the member of an
+        archive
+    :param r: numbers of the lowest note, and of the one above the highest; others are left out
+    :param dt: length of a time step in seconds; a shorter note may fall between two of them
+    :raises UserError: when the file is broken, or claims to be longer than ``LONGEST`` steps
+    """
+    check_resolution(r, dt)
+    path = filename if hasattr(filename, 'open') else Path(filename)
+    notes, end = _notes(path, dt)
+    piano_roll = numpy.zeros((_first_step(end, dt), N_PITCHES), dtype='uint8')
+    for pitch, start, stop in notes:
+        piano_roll[_first_step(start, dt):_first_step(stop, dt), pitch] = 1
+    return Tune(numpy.ascontiguousarray(piano_roll[:, slice(*r)]), tuple(r), dt, path.name)
+
+
+def read_all(paths: Iterable[Any], r: tuple[int, int] = (21, 109),
+             dt: float = 0.3) -> list[Tune]:
+    """Read many files; one that is broken, or empty, is reported on stderr and left out.
+
+    :param paths: as for :func:`midiread`
+    :raises UserError: when none is left
+    """
+    check_resolution(r, dt)
+    tunes, n_files = [], 0
+    for path in paths:
+        n_files += 1
+        try:
+            tune = midiread(path, r, dt)
+        except UserError as error:
+            print(f'NOTICE: {error} It is left out.', file=sys.stderr)
+            continue
+        if not tune.piano_roll.any():
+            print(f'NOTICE: {_shown(path)}: has no note from {r[0]} to {r[1] - 1}. It is left out.',
+                  file=sys.stderr)
+            continue
+        tunes.append(tune)
+    if not tunes:
+        raise UserError(f'none of {n_files} MIDI files can be used: give a folder of tunes, *.mid')
+    return tunes
+
+
+def _first_step(seconds, dt):
+    """Number of the first time step whose row shows what begins at ``seconds``."""
+    return max(0, math.ceil(seconds / dt - LATE))
+
+
+def _shown(path):
+    return ' '.join(str(path).split())
+
+
+def _notes(path, dt):
+    """Triples of pitch, start and end in seconds, and the end of the whole."""
+    def broken(what):
+        return UserError(f'{_shown(path)}: {what}: delete it, or replace it by a good copy.')
+
+    with path.open('rb') as file:
+        # No more than that is ever unpacked, if the file lies in an archive.
+        content = _read(file, broken)
+    if len(content) > LARGEST:
+        raise broken(f'has more than {LARGEST} bytes, which no tune needs')
+    if ENDLESS.search(content):
+        raise broken('holds a number without an end')
+    try:
+        midi = mido.MidiFile(file=io.BytesIO(content))
+    except Exception as error:
+        # The parser can fail in a dozen ways, and says so by exceptions of as many types.
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200].rstrip(': ')
+        raise broken(f'cannot be read as MIDI, it is damaged or something else ({reason})') \
+            from error
+    if midi.type not in (0, 1):
+        raise broken(f'is a MIDI file of type {midi.type}, whose tracks are not one tune')
+    if midi.ticks_per_beat <= 0:
+        what = 'in frames of film' if midi.ticks_per_beat else 'in beats of 0 ticks'
+        raise broken(f'measures time {what}, which is not supported')
+    tracks = [_at_ticks(track) for track in midi.tracks]
+    end = max((track[-1][0] for track in tracks if track), default=0)
+    if end > 2**40:  # further than that, seconds cannot be computed exactly
+        raise broken(f'claims to last {end:.0e} ticks' if end < 10**300 else 'claims to be endless')
+    seconds_at = _Clock(midi.ticks_per_beat, tracks, broken)
+    steps = seconds_at(end) / dt
+    if steps > LONGEST:
+        raise broken(f'claims to last {seconds_at(end):.0f} seconds, more than {LONGEST} steps')
+    notes = [(pitch, seconds_at(start), seconds_at(stop))
+             for track in tracks for pitch, start, stop in _intervals(track, end)]
+    return notes, seconds_at(end)
+
+
+def _read(file, broken):
+    try:
+        return file.read(LARGEST + 1)
+    except Exception as error:  # zlib and zipfile, of a damaged archive
+        raise broken(f'cannot be unpacked ({type(error).__name__})') from error
+
+
+def _at_ticks(track):
+    """The messages of a track, each with the ticks from the beginning instead of the last one."""
+    now, messages = 0, []
+    for message in track:
+        now += message.time
+        messages.append((now, message))
+    return messages
+
+
+def _intervals(track, end):
+    """Triples of pitch, first and last-plus-one tick of every note of a track."""
+    sounding = defaultdict(list)
+    for now, message in track:
+        if message.type not in ('note_on', 'note_off') or message.channel == DRUMS:
+            continue
+        key = (message.channel, message.note)
+        if message.type == 'note_on' and message.velocity > 0:
+            sounding[key].append(now)
+        elif sounding[key]:  # some files switch off what has not been on
+            yield message.note, sounding[key].pop(0), now
+    for (_, pitch), starts in sounding.items():  # and some never do
+        for start in starts:
+            yield pitch, start, end
+
+
+class _Clock:
+    """Seconds for ticks, by the changes of tempo on all tracks together."""
+
+    def __init__(self, ticks_per_beat, tracks, broken):
+        changes = sorted(((now, message.tempo) for track in tracks for now, message in track
+                          if message.type == 'set_tempo'), key=lambda change: change[0])
+        # Of several changes at one tick the last counts.
+        tempi = {0: DEFAULT_TEMPO} | dict(changes)
+        if min(tempi.values()) <= 0:
+            raise broken('has a tempo of 0')
+        self.ticks = list(tempi)
+        self.seconds_per_tick = [tempo / (1e6 * ticks_per_beat) for tempo in tempi.values()]
+        self.seconds = [0.]
+        for i in range(1, len(tempi)):
+            self.seconds.append(self._after(i - 1, self.ticks[i]))
+
+    def _after(self, i, tick):
+        return self.seconds[i] + (tick - self.ticks[i]) * self.seconds_per_tick[i]
+
+    def __call__(self, tick):
+        return self._after(bisect.bisect_right(self.ticks, tick) - 1, tick)
+
+
+# Writing ----------------------------------------------------------------------------------------
+
+def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
+              r: tuple[int, int] = (21, 109), dt: float = 0.3) -> None:
+    """Write a piano-roll as a MIDI file; :func:`midiread` with ``r`` and ``dt`` gives it back.
+
+    A note that sounds in several rows on end is one long note. The same roll, the same bytes.
+
+    :param filename: a path, or a file that is open for writing bytes
+    :param piano_roll: 0 or 1, of any type, (time steps, r[1] - r[0])
+    :param r: numbers of the lowest note, and of the one above the highest
+    :param dt: length of a time step in seconds
+    :raises UserError: when this is no piano-roll
+    """
+    check_resolution(r, dt)
+    roll = numpy.asarray(piano_roll)
+    if roll.ndim != 2 or roll.shape[1] != r[1] - r[0] or len(roll) > LONGEST:
+        raise UserError(f'a piano-roll of shape {roll.shape} was given: it has to be (time steps, '
+                        f'{r[1] - r[0]}), with {LONGEST} steps at most')
+    if not ((roll == 0) | (roll == 1)).all():
+        raise UserError('a piano-roll consists of 0 and 1, but other values were given')
+    # A beat is a time step where the format allows, so that a step is a whole number of ticks.
+    tempo = min(max(1, round(1e6 * dt)), 2**24 - 1)
+    track = mido.MidiTrack([mido.MetaMessage('set_tempo', tempo=tempo)])
+    now = 0
+    for step, column, change in _changes(roll):
+        tick = round(step * dt * 1e6 / tempo * TICKS)
+        track.append(mido.Message('note_on' if change > 0 else 'note_off',
+                                  note=int(r[0] + column), velocity=64, time=tick - now))
+        now = tick
+    end = round(len(roll) * dt * 1e6 / tempo * TICKS)
+    track.append(mido.MetaMessage('end_of_track', time=end - now))
+    content = io.BytesIO()
+    mido.MidiFile(type=0, ticks_per_beat=TICKS, tracks=[track]).save(file=content)
+    if hasattr(filename, 'write'):
+        filename.write(content.getvalue())
+    else:
+        Path(filename).write_bytes(content.getvalue())
+
+
+def _changes(roll):
+    """Triples of step, column and 1 for a note that begins there or -1 for one that ends."""
+    silence = numpy.zeros((1, roll.shape[1]), dtype='int8')
+    changes = numpy.diff(numpy.concatenate([silence, roll.astype('int8'), silence]), axis=0)
+    return [(int(step), int(column), int(changes[step, column]))
+            for step, column in zip(*numpy.nonzero(changes), strict=True)]
+
+
+# Tonality ---------------------------------------------------------------------------------------
+
+# How well each of the twelve tones, from the tonic up, fits into a key, as listeners rated it.
+MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
+MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
+
+
+def tonality(piano_roll: numpy.ndarray, r: tuple[int, int] = (21, 109)) -> tuple[int, str]:
+    """The key of a tune: the one whose profile correlates best with how long each tone sounds.
+
+    :param piano_roll: (time steps, r[1] - r[0])
+    :return: the tonic, from 0 for C to 11 for B, and 'major' or 'minor'
+    """
+    durations = numpy.zeros(12)
+    numpy.add.at(durations, numpy.arange(*r) % 12, numpy.asarray(piano_roll).sum(axis=0))
+    if numpy.ptp(durations) == 0:  # nothing, or everything, sounds: no key is better than another
+        return 0, 'major'
+    return max(((tonic, mode) for mode in ('major', 'minor') for tonic in range(12)),
+               key=lambda key: numpy.corrcoef(
+                   numpy.roll(MAJOR if key[1] == 'major' else MINOR, key[0]), durations)[0, 1])
+
+
+def transposed(piano_roll: numpy.ndarray, r: tuple[int, int] = (21, 109)) -> numpy.ndarray:
+    """The tune in C major or A minor, which have the same tones, by the shortest way there.
+
+    :param piano_roll: (time steps, r[1] - r[0])
+    :return: the same shape and type; a note that would leave the range is put an octave back
+    """
+    tonic, mode = tonality(piano_roll, r)
+    shift = (0 if mode == 'major' else 9) - tonic
+    shift = (shift + 6) % 12 - 6  # from -6 to 5 semitones
+    width = r[1] - r[0]
+    columns = numpy.arange(width) + shift
+    columns = numpy.where(columns < 0, columns + 12, columns)
+    columns = numpy.where(columns >= width, columns - 12, columns)
+    if columns.min() < 0:
+        raise UserError(f'notes from {r[0]} to {r[1] - 1} are less than an octave: give a wider '
+                        'range, or do not transpose')
+    result = numpy.zeros_like(piano_roll)
+    for old, new in enumerate(columns):
+        result[:, new] = numpy.maximum(result[:, new], piano_roll[:, old])
+    return result

@@ -1,0 +1,367 @@
+"""Tests of rnnrbm: the equations, the options, and training as a whole."""
+
+import io
+import json
+import unittest
+from contextlib import redirect_stderr
+from unittest import mock
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from PIL import Image
+from pytensor.graph.replace import graph_replace
+
+import rnnrbm
+from rnnrbm import RnnRbm, Subsequences
+from support import checkpoints, datasets, engine, tunes
+from support.errors import UserError
+from support.midi import midiread, midiwrite, tonality
+from support.testing import (
+    REFERENCE_MODE,
+    TestCase,
+    finite_difference_error,
+    in_float64,
+    printed,
+    until_failure,
+)
+
+R = (60, 72)  # an octave is enough to learn from
+
+
+def sigmoid(a):
+    return 1 / (1 + numpy.exp(-a))
+
+
+def small_rolls(n=6, seed=0, lengths=(24, 45)):
+    """Tunes of one octave in which every frame is the last one, a semitone higher."""
+    rng = numpy.random.RandomState(seed)
+    rolls = []
+    for _ in range(n):
+        t = numpy.arange(rng.randint(*lengths))
+        roll = numpy.zeros((len(t), 12), 'uint8')
+        start = rng.randint(12)
+        roll[t, (start + t) % 12] = 1
+        roll[t, (start + t + 4) % 12] = 1
+        rolls.append(roll)
+    return rolls
+
+
+def write_tunes(folder, rolls):
+    folder.mkdir(parents=True)
+    for i, roll in enumerate(rolls):
+        midiwrite(folder / f'{i}.mid', roll, R)
+
+
+def random_params(params, seed=0, scale=.5):
+    rng = numpy.random.RandomState(seed)
+    for param in params:
+        param.set_value(rng.normal(scale=scale, size=param.get_value().shape).astype(param.dtype))
+    return [param.get_value() for param in params]
+
+
+class TestEquations(TestCase):
+    def test_shapes_order_and_draws(self):
+        params = rnnrbm.build_rnnrbm(7, 5, 3, numpy_rng=numpy.random.RandomState(4))[4]
+        self.assertEqual([param.name for param in params],
+                         ['W', 'bv', 'bh', 'Wuh', 'Wuv', 'Wvu', 'Wuu', 'bu'])
+        self.assertEqual([param.get_value().shape for param in params],
+                         [(7, 5), (7,), (5,), (3, 5), (3, 7), (7, 3), (3, 3), (3,)])
+        rng = numpy.random.RandomState(4)
+        rng.randint(2 ** 30)
+        for name, scale, shape in (('W', .01, (7, 5)), ('Wuh', .0001, (3, 5)),
+                                   ('Wuv', .0001, (3, 7)), ('Wvu', .0001, (7, 3)),
+                                   ('Wuu', .0001, (3, 3))):
+            param = next(param for param in params if param.name == name)
+            numpy.testing.assert_allclose(param.get_value(), rng.normal(scale=scale, size=shape),
+                                          rtol=1e-5)
+        learnt = rnnrbm.build_rnnrbm(7, 5, 3, learn_u0=True)[4]
+        self.assertEqual([param.name for param in learnt][8:], ['u0'])
+
+    def by_hand(self, v, params):
+        """Biases of every frame, one step of the recurrence at a time."""
+        W, bv, bh, Wuh, Wuv, Wvu, Wuu, bu, u = params
+        biases_v, biases_h = [], []
+        for v_t in v:
+            biases_v.append(bv + u @ Wuv)
+            biases_h.append(bh + u @ Wuh)
+            u = numpy.tanh(bu + v_t @ Wvu + u @ Wuu)
+        return numpy.array(biases_v), numpy.array(biases_h)
+
+    def test_cost_and_gradient(self):
+        with in_float64():
+            rng = numpy.random.RandomState(0)
+            v, v_sample, cost, _, params, *_ = rnnrbm.build_rnnrbm(6, 4, 3, k=2, learn_u0=True)
+            values = random_params(params)
+            x, sampled = (rng.uniform(size=(9, 6)).round() for _ in range(2))
+            cost, = graph_replace([cost], {v: T.constant(x), v_sample: T.constant(sampled)},
+                                  strict=False)
+            biases_v, biases_h = self.by_hand(x, values)
+
+            def free_energy(v):
+                return (-(v * biases_v).sum(1)
+                        - numpy.log1p(numpy.exp(v @ values[0] + biases_h)).sum(1))
+
+            self.assertAlmostEqual(float(cost.eval(mode=REFERENCE_MODE)),
+                                   (free_energy(x) - free_energy(sampled)).mean(), places=10)
+            self.assertLess(finite_difference_error(cost, params), 1e-6)
+
+    def test_monitor_is_finite_where_sigmoids_are_not(self):
+        v = T.constant(numpy.array([[1, 0], [0, 1]], theano.config.floatX))
+        activation = T.constant(numpy.array([[900, -900], [900, 900]], theano.config.floatX))
+        numpy.testing.assert_array_equal(
+            rnnrbm.log_bernoulli(v, activation).eval(mode=REFERENCE_MODE), [0, -900])
+        W, bv, bh = (numpy.full(shape, 300, theano.config.floatX) for shape in ((2, 3), 2, 3))
+        monitor = rnnrbm.build_rbm(v, T.constant(W), T.constant(bv), T.constant(bh), 2)[2]
+        self.assertEqual(float(theano.function([], monitor)()), -1200)
+
+    def test_samples_come_from_the_rbm(self):
+        """Long chains visit the states of a small RBM as often as its energies say."""
+        rng = numpy.random.RandomState(3)
+        W, bv, bh = (rng.normal(size=shape) for shape in ((3, 2), 3, 2))
+        states = numpy.array([[i >> bit & 1 for bit in range(3)] for i in range(8)])
+        p = numpy.exp(states @ bv) * numpy.prod(1 + numpy.exp(states @ W + bh), axis=1)
+        floatX = theano.config.floatX
+        n = 20_000
+        v_sample = rnnrbm.build_rbm(T.zeros((n, 3), dtype=floatX), *(
+            T.constant(value.astype(floatX)) for value in (W, bv, bh)), 30)[0]
+        seen = numpy.asarray(theano.function([], v_sample)())
+        counts = numpy.bincount((seen @ [1, 2, 4]).astype(int), minlength=8) / n
+        numpy.testing.assert_allclose(counts, p / p.sum(), atol=5 * .5 / n ** .5)
+
+    def test_one_frame_of_generation(self):
+        *_, params, _, v_t, updates = rnnrbm.build_rnnrbm(6, 4, 3)
+        W, bv, bh, Wuh, Wuv, Wvu, Wuu, bu = random_params(params)
+        frame = engine.function([T.lscalar('t')], v_t, updates)
+        u = numpy.zeros(3)
+        for t in range(4):
+            v = frame(t)
+            self.assertEqual(v.shape, (6,))
+            u = numpy.tanh(bu + v @ Wvu + u @ Wuu)
+            numpy.testing.assert_allclose(updates[0][0].get_value(), u, rtol=1e-4)
+
+
+class TestSubsequences(TestCase):
+    def test_cut(self):
+        rolls = small_rolls()
+        pieces = Subsequences.cut(rolls, 20)
+        self.assertEqual(len(pieces.frames), 20 * pieces.pieces[-1].stop)
+        self.assertEqual(pieces.mask.sum(), sum(map(len, rolls)))
+        for roll, numbers in zip(rolls, pieces.pieces, strict=True):
+            rows = slice(20 * numbers.start, 20 * numbers.stop)
+            numpy.testing.assert_array_equal(
+                pieces.frames[rows][pieces.mask[rows] == 1], roll)
+            self.assertEqual(pieces.frames[rows][pieces.mask[rows] == 0].sum(), 0)
+        with self.assertRaisesRegex(UserError, '0 frames'):
+            Subsequences.cut(rolls, 0)
+
+    def test_order(self):
+        pieces = Subsequences.cut(small_rolls(), 20)
+        orders = [pieces.order(5, epoch).tolist() for epoch in range(4)]
+        self.assertEqual(orders, [pieces.order(5, epoch).tolist() for epoch in range(4)])
+        self.assertEqual(len({tuple(order) for order in orders}), 4)
+        for order in orders:
+            self.assertEqual(sorted(order), list(range(pieces.pieces[-1].stop)))
+            for numbers in pieces.pieces:
+                place = order.index(numbers.start)
+                self.assertEqual(order[place:place + len(numbers)], list(numbers))
+
+    def test_padding_changes_no_gradient(self):
+        with in_float64():
+            rng = numpy.random.RandomState(0)
+            mask = T.vector('mask')
+            v, v_sample, cost, monitor, params, *_ = rnnrbm.build_rnnrbm(
+                6, 4, 3, k=1, mask=mask, learn_u0=True)
+            random_params(params)
+            gradients = T.grad(cost, params, consider_constant=[v_sample])
+            x, sampled = (rng.uniform(size=(7, 6)).round() for _ in range(2))
+            results = []
+            for added in (0, 5):
+                padded = [numpy.concatenate([part, numpy.zeros((added, 6))])
+                          for part in (x, sampled)]
+                # Whatever the chains of the frames that were added have come to.
+                padded[1][7:] = 1
+                given = {v: T.constant(padded[0]), v_sample: T.constant(padded[1]),
+                         mask: T.constant(numpy.repeat([1., 0.], [7, added]))}
+                graphs = graph_replace([cost, *gradients], given, strict=False)
+                results.append(theano.function([], graphs, mode=REFERENCE_MODE)())
+            for without, padded in zip(*results, strict=True):
+                numpy.testing.assert_allclose(padded, without, rtol=1e-9, atol=1e-12)
+            self.assertGreater(numpy.abs(results[0][-1]).max(), 1e-6)
+
+
+class TestUpdates(TestCase):
+    def test_clipping(self):
+        gradients = [T.constant(numpy.array([3., 0.])), T.constant(numpy.array([[4.]]))]
+        for longest, factor in ((10, 1), (5, 1), (1, .2)):
+            short = [g.eval(mode=REFERENCE_MODE) for g in rnnrbm.clipped(gradients, longest)]
+            numpy.testing.assert_allclose(short[0], [3 * factor, 0])
+            numpy.testing.assert_allclose(short[1], [[4 * factor]])
+        zero = rnnrbm.clipped([T.zeros(2)], 1.)[0].eval(mode=REFERENCE_MODE)
+        numpy.testing.assert_array_equal(zero, [0, 0])
+
+    def test_momentum(self):
+        x = theano.shared(numpy.zeros(1, theano.config.floatX))
+        velocity = theano.shared(numpy.zeros(1, theano.config.floatX))
+        updates = rnnrbm.momentum_updates([x], [velocity], [T.ones_like(x)], 0.1, 0.5)
+        step = theano.function([], [], updates=updates, mode=REFERENCE_MODE)
+        places = []
+        for _ in range(3):
+            step()
+            places.append(float(x.get_value()[0]))
+        numpy.testing.assert_allclose(places, [-.1, -.25, -.425], rtol=1e-5)
+
+
+class TestModel(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.train_folder = self.folder / 'train'
+        write_tunes(self.train_folder, small_rolls())
+        self.files = sorted(self.train_folder.glob('*.mid'))
+
+    def model(self, **settings):
+        return RnnRbm(**{'n_hidden': 10, 'n_hidden_recurrent': 8, 'r': R, 'k': 3, 'seed': 1,
+                         'lr': .05} | settings)
+
+    def trained(self, epochs, **settings):
+        model = self.model(**settings)
+        with printed() as output:
+            model.train(self.files, batch_size=20, num_epochs=epochs)
+        lines = output.getvalue().splitlines()
+        self.assertEqual(len(lines), epochs)
+        for i, line in enumerate(lines):
+            self.assertRegex(line, rf'\AEpoch {i + 1}/{epochs} -\d+\.\d{{6,}}\Z')
+        return model, [float(line.split()[-1]) for line in lines]
+
+    def test_likelihood_rises(self):
+        _, monitors = self.trained(8)
+        self.assertGreater(monitors[1], monitors[0])  # after one epoch
+        self.assertGreater(monitors[-1], monitors[0] + 1)
+
+    def test_options_learn_too(self):
+        plain = self.model()
+        model, monitors = self.trained(3, momentum=.5, clip=.1, learn_u0=True)
+        self.assertGreater(monitors[-1], monitors[0])
+        self.assertEqual(len(model.params), len(plain.params) + 1)
+        for param in model.params:
+            self.assertGreater(numpy.abs(param.get_value()).max(), 0, param)
+
+    def test_transposing(self):
+        folder = self.folder / 'keys'
+        folder.mkdir()
+        for i, roll in enumerate(tunes.make_tunes(sizes=(5, 1, 1))[0]):
+            midiwrite(folder / f'{i}.mid', roll, tunes.R)
+        files = sorted(folder.glob('*.mid'))
+        keys = {tonality(roll) for roll in self.model(r=tunes.R).read(files)}
+        self.assertGreater(len(keys), 1)
+        rolls = self.model(r=tunes.R, transpose=True).read(files)
+        self.assertEqual({tonality(roll) for roll in rolls}, {(0, 'major')})
+
+    def test_pretraining_on_frames(self):
+        model = self.model()
+        before = [numpy.array(param.get_value()) for param in model.params]
+        step = model.pretraining_function(model.read(self.files), .1, batch_size=20)
+        monitors = [step.run(range(step.n_minibatches)).mean() for _ in range(8)]
+        self.assertGreater(monitors[-1], monitors[0] + .5)
+        changed = [not numpy.array_equal(old, param.get_value())
+                   for old, param in zip(before, model.params, strict=True)]
+        self.assertEqual(changed, [True] * 3 + [False] * 5)
+
+    def test_generation(self):
+        model, same = self.model(), self.model()
+        model.generate(self.folder / 'new.mid')
+        roll = midiread(self.folder / 'new.mid', R).piano_roll
+        self.assertEqual(roll.shape, (200, 12))
+        self.assertEqual(set(numpy.unique(roll)), {0, 1})
+        with Image.open(self.folder / 'new.png') as picture:
+            self.assertEqual((picture.format, picture.size), ('PNG', (1000, 500)))
+        numpy.testing.assert_array_equal(same.sample(), roll)
+        self.assertFalse(numpy.array_equal(same.sample(), roll))
+        model.generate(str(self.folder / 'unseen.mid'), show=False)
+        self.assertFalse((self.folder / 'unseen.png').exists())
+
+    def test_settings_that_cannot_be(self):
+        for settings, message in (({'k': 0}, '--k'), ({'momentum': 1.}, '--momentum'),
+                                  ({'clip': -1.}, '--clip'), ({'r': (5, 5)}, 'range'),
+                                  ({'dt': 0.}, 'time step')):
+            with self.assertRaisesRegex(UserError, message):
+                self.model(**settings)
+
+
+class TestScript(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / 'data'
+        write_tunes(self.data / 'train', small_rolls())
+
+    def train(self, name, **settings):
+        settings = {'n_hidden': 10, 'n_hidden_recurrent': 8, 'r': R, 'k': 3, 'batch_size': 20,
+                    'num_epochs': 4, 'momentum': .5, 'learn_u0': True, 'pretraining_epochs': 2,
+                    'lr': .02, 'dataset': str(self.data)} | settings
+        with printed() as self.output:
+            return rnnrbm.test_rnnrbm(output_folder=str(self.folder / name), **settings)
+
+    def test_run_resumed_run_and_generation(self):
+        result = self.train('whole')
+        whole = self.folder / 'whole'
+        self.assertEqual({path.name for path in whole.iterdir()},
+                         {'checkpoint.npz', 'model.npz', 'history.csv', 'curves.png', 'run.json',
+                          'sample1.mid', 'sample1.png', 'sample2.mid', 'sample2.png'})
+        output = self.output.getvalue()
+        self.assertTrue(output.startswith('... loading data\n... building the model\n'))
+        rows = [row for row in result.history if row['stage'] == 'tunes']
+        self.assertIn(f'\nEpoch 4/4 {rows[-1]["monitor"]}\n', output)
+        self.assertEqual(result.scores['monitor'], rows[-1]['monitor'])
+        description = json.loads((whole / 'run.json').read_text())
+        self.assertEqual((description['data']['name'], result.data_name), ('data', 'data'))
+
+        # In the middle of an epoch it breaks off; what goes on is to have more epochs.
+        save = checkpoints.Run.save
+        with mock.patch.object(checkpoints.Run, 'checkpoint_is_due', return_value=True), \
+                mock.patch('support.training.EXAMPLES_PER_CALL', 120):
+            with mock.patch.object(checkpoints.Run, 'save',
+                                   until_failure(save, 8, KeyboardInterrupt())), \
+                    self.assertRaises(KeyboardInterrupt):
+                self.train('broken', num_epochs=3)
+            record = checkpoints.load_checkpoint(self.folder / 'broken' / 'checkpoint.npz')[1]
+            self.assertGreater(record['stages']['tunes']['minibatch'], 0)
+            self.train('broken', resume=True)
+        for file in ('model.npz', 'history.csv', 'sample1.mid', 'sample2.mid'):
+            self.assertEqual((self.folder / 'broken' / file).read_bytes(),
+                             (whole / file).read_bytes(), file)
+
+        first = (whole / 'sample1.mid').read_bytes()
+        self.assertNotEqual(first, (whole / 'sample2.mid').read_bytes())
+        before = (whole / 'checkpoint.npz').read_bytes()
+        (whole / 'sample1.mid').unlink()
+        with printed():
+            rnnrbm.test_rnnrbm(generate=3, output_folder=str(whole))
+        self.assertEqual((whole / 'sample1.mid').read_bytes(), first)
+        self.assertTrue((whole / 'sample3.mid').exists())
+        self.assertEqual((whole / 'checkpoint.npz').read_bytes(), before)
+
+    def test_mistakes(self):
+        for settings, message in (({'generate': -1}, '--generate'),
+                                  ({'generate': 1}, 'there is no'),
+                                  ({'dataset': str(self.folder / 'none')}, 'no data set'),
+                                  ({'num_epochs': -1}, '--num-epochs'), ({'lr': -1.}, '--lr')):
+            with self.assertRaisesRegex(UserError, message):
+                self.train('empty', **settings)
+
+
+@unittest.skipUnless(datasets.find('Nottingham.zip') or datasets.find('Nottingham'),
+                     'the Nottingham tunes are not in $DLT_DATA_DIR')
+class TestNottingham(TestCase):
+    def test_first_epoch(self):
+        files = datasets.find_tunes('Nottingham')
+        self.assertEqual([len(files.train), len(files.valid), len(files.test)], [694, 173, 167])
+        with printed() as output, redirect_stderr(io.StringIO()) as stderr:
+            RnnRbm().train(files.train[::16], num_epochs=2)
+        self.assertEqual(stderr.getvalue(), '')
+        first, second = (float(line.split()[-1]) for line in output.getvalue().splitlines())
+        self.assertGreater(first, -60)  # where every unit is a fair coin: -88 log 2
+        self.assertGreater(second, first + 5)
+
+
+if __name__ == '__main__':
+    unittest.main()
