@@ -234,8 +234,8 @@ def edges(photo: Path | None = None,
     # (height, width, channel) -> (1, channel, height, width), from 0 to 1
     image = (pixels.transpose(2, 0, 1)[None] / 256).astype(theano.config.floatX)
     maps = numpy.asarray(convolve(image))[0]
+    checkpoints.make_output_folder(Path(output_folder))
     path = Path(output_folder) / 'edges.png'
-    path.parent.mkdir(parents=True, exist_ok=True)
     plot_side_by_side(path, [pixels, *maps], ['photo', 'first filter', 'second filter'])
     print(f'The photo and its two feature maps are in {path}')
     return maps

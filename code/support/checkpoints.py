@@ -82,6 +82,20 @@ def written_atomically(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
+def make_output_folder(folder: Path) -> None:
+    """Make the folder, unless it is there, and see that files can be written into it.
+
+    :raises UserError: when not
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f'cannot write into the output folder {folder} ({error.strerror}): '
+                        'choose another with --output-folder') from None
+
+
 def save_arrays(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
     """Write arrays as ``.npz``, atomically. Equal arrays give equal bytes."""
     with written_atomically(path) as file:
@@ -224,13 +238,7 @@ class Run:
         self._open_folder(settings['resume'], settings['overwrite'])
 
     def _open_folder(self, resume, overwrite):
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            raise UserError(f'cannot write into the output folder {self.folder} '
-                            f'({error.strerror}): choose another with --output-folder') from None
+        make_output_folder(self.folder)
         path = self.folder / CHECKPOINT
         if not path.exists():
             if resume:
