@@ -93,12 +93,8 @@ class TestAIS(TestCase):
             estimate = ais.ais_log_partition(machine, base, 200, 400, seed=seed)
             self.assertTrue(estimate.low < exact < estimate.high, (exact, estimate))
             self.assertLess(estimate.high - estimate.low, 1)
-
-    def test_more_temperatures_make_it_sharper(self):
-        machine = larger_rbm(scale=1.5)
-        widths = [estimate.high - estimate.value for estimate in (
-            ais.ais_log_partition(machine, numpy.zeros(12), 100, n) for n in (10, 1000))]
-        self.assertLess(widths[1], widths[0] / 2)
+        hasty = ais.ais_log_partition(machine, base, 200, 10)
+        self.assertLess(estimate.high - estimate.value, (hasty.high - hasty.value) / 2)
 
     def test_model_without_weights_is_exact(self):
         machine = larger_rbm()
@@ -112,10 +108,9 @@ class TestAIS(TestCase):
         self.assertAlmostEqual(estimate.high, exact, 3)
 
     def test_same_seed_same_estimate(self):
-        first, second, other = (ais.ais_log_partition(larger_rbm(), numpy.zeros(12), 20, 30, seed)
-                                for seed in (1, 1, 2))
+        first, second = (ais.ais_log_partition(larger_rbm(), numpy.zeros(12), 20, 30, 1)
+                         for _ in range(2))
         self.assertEqual(first, second)
-        self.assertNotEqual(first, other)
 
     def test_reverse_is_conservative_and_close(self):
         machine = larger_rbm()
@@ -210,7 +205,7 @@ class TestCommand(TestCase):
         with printed():
             rbm.test_rbm(n_hidden=10, k=1, training_epochs=1, n_chains=2, n_samples=1,
                          plot_every=1, output_folder=folder)
-            results = ais.log_likelihood(folder, n_chains=100, n_temperatures=1000, n_reverse=100)
+            results = ais.log_likelihood(folder, n_chains=100, n_temperatures=1000, n_reverse=0)
         estimate = results['log Z']
         self.assertTrue(estimate.low < results['exact log Z'].value < estimate.high)
         # about as good as independent pixels, -206 nats; large models come to -90

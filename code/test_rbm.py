@@ -183,13 +183,12 @@ class TestCosts(TestCase):
     def test_extreme_weights_give_finite_numbers(self):
         images = numpy.random.RandomState(0).uniform(size=(6, N_VISIBLE)).astype('float32')
         for persistent in (None, theano.shared(numpy.zeros((6, N_HIDDEN), 'float32'))):
-            for scale in (1e2, 1e4):
-                machine = small_rbm(input=T.matrix('x'), scale=scale)
-                cost, updates = machine.get_cost_updates(0.1, persistent, k=3)
-                step = theano.function([machine.input], cost, updates=updates)
-                self.assertTrue(numpy.isfinite(float(step(images))))
-                for param in machine.params:
-                    self.assertTrue(numpy.isfinite(param.get_value()).all())
+            machine = small_rbm(input=T.matrix('x'), scale=1e4)
+            cost, updates = machine.get_cost_updates(0.1, persistent, k=3)
+            step = theano.function([machine.input], cost, updates=updates)
+            self.assertTrue(numpy.isfinite(float(step(images))))
+            for param in machine.params:
+                self.assertTrue(numpy.isfinite(param.get_value()).all())
 
 
 class TestUpdates(TestCase):
