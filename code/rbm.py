@@ -165,7 +165,7 @@ class RBM:
         updates += [(param, param - T.cast(lr, param.dtype) * gradient)
                     for param, gradient in zip(self.params, gradients, strict=True)]
         if persistent is None:
-            updates += engine.random_updates(ph_sample)
+            updates += engine.random_updates(ph_sample, blockers=[self.input])
             return self.get_reconstruction_cost(updates, pre_sigmoid_nv), updates
         updates.append((persistent, nh_sample))
         return self.get_pseudo_likelihood_cost(updates), updates
