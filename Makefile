@@ -1,6 +1,7 @@
 # make run                                  install what is needed and run code/SdA.py
 # make run SCRIPT=mlp ARGS="--n-epochs 5"   the same for any script
 # make test                                 install what is needed and run the tests
+# make doc                                  build the book, doc/_build/html/index.html
 # make venv                                 only install
 # PYTHON=python3.12 make ...                with another interpreter
 
@@ -9,7 +10,7 @@ SCRIPT ?= SdA
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: run test venv lint clean
+.PHONY: run test doc venv lint clean
 
 run: venv
 	$(BIN)/python code/$(SCRIPT).py $(ARGS)
@@ -27,10 +28,17 @@ venv: .venv/complete
 		-r requirements.txt -c constraints.txt
 	@touch $@
 
-lint: venv
+doc: .venv/dev-complete
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d doc/_build/doctrees doc doc/_build/html
+	@echo 'The book is in doc/_build/html/index.html'
+
+lint: .venv/dev-complete
+	$(BIN)/ruff check code doc
+
+.venv/dev-complete: .venv/complete requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-r requirements-dev.txt -c constraints.txt
-	$(BIN)/ruff check code
+	@touch $@
 
 clean:
 	rm -rf .venv doc/_build

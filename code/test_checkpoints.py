@@ -331,9 +331,12 @@ class TestRun(CheckpointCase):
                                    folder=self.folder / 'out')
 
     def test_run_json(self):
-        self.write(('training', 3, 2), finished=True, n_epochs=7)
+        with mock.patch.object(sys, 'argv', ['/some/where/script.py', '--rate', '0.5', '--resume',
+                                             '--output-folder', '/else/where', '--overwrite']):
+            self.write(('training', 3, 2), finished=True, n_epochs=7)
         described = json.loads((self.folder / 'run.json').read_text())
         expected = {
+            'command': ['script.py', '--rate', '0.5'],
             'script': 'script', 'status': 'finished', 'scores': {'test_error': 12.5},
             'settings': {'rate': 0.5, 'sizes': [3, 2], 'n_epochs': 7, 'seed': None},
             'data': {'name': 'data', 'sha256': '0', 'image_shape': [1, 2]},
@@ -342,7 +345,7 @@ class TestRun(CheckpointCase):
         }
         self.assertEqual({key: described[key] for key in expected}, expected)
         self.assertEqual(set(described) - set(expected),
-                         {'command', 'started', 'written', 'versions', 'machine'})
+                         {'started', 'written', 'versions', 'machine'})
         self.assertEqual(described['versions']['numpy'], numpy.__version__)
         self.assertEqual(described['versions']['pytensor'], theano.__version__)
         time_form = r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}$'

@@ -369,7 +369,7 @@ class Run:
         return {
             'script': self.script,
             'status': status,
-            'command': [Path(sys.argv[0]).name, *sys.argv[1:]],
+            'command': [Path(sys.argv[0]).name, *_without_place(sys.argv[1:])],
             'settings': self.settings,
             'data': {'name': self.data_name, 'sha256': self.state['data'],
                      'image_shape': self.image_shape},
@@ -402,6 +402,17 @@ def save_text(path: Path, text: str) -> None:
     """Write a text file atomically, but not durably: it can be made anew from a checkpoint."""
     with written_atomically(path, durable=False) as file:
         file.write(text.encode())
+
+
+def _without_place(arguments):
+    """The arguments that would give the same result in a new folder, anywhere."""
+    kept = list(arguments)
+    for flag in ('--resume', '--overwrite'):
+        kept = [argument for argument in kept if argument != flag]
+    while '--output-folder' in kept:
+        place = kept.index('--output-folder')
+        del kept[place:place + 2]
+    return [argument for argument in kept if not argument.startswith('--output-folder=')]
 
 
 def _as_csv(rows):

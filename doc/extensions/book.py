@@ -1,0 +1,95 @@
+"""What the book takes from the records of runs, so that no result in it is typed by hand.
+
+``doc/results`` holds the ``run.json`` and the ``history.csv`` of finished runs, as the scripts
+wrote them, and ``theano.json``, what the old book and its scripts reported.
+
+    :measured:`SdA test_error .2f`      a score of a run, formatted
+    :measured:`SdA minutes .0f`         how long it took
+    .. results::                        the table of all of them
+    .. curve:: SdA validation_error     a column of a history, as text: first, last and best
+"""
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+RESULTS = Path(__file__).resolve().parent.parent / 'results'
+UNITS = {'best_validation_error': 'validation {:.2f} %', 'test_error': 'test {:.2f} %',
+         'epochs': '{} epochs', 'monitor': 'monitor {:.2f}'}
+
+
+def record(script: str) -> dict:
+    """The ``run.json`` of a script's run.
+
+    :raises ExtensionError: when there is none
+    """
+    try:
+        return json.loads((RESULTS / f'{script}.json').read_text(encoding='utf-8'))
+    except OSError as error:
+        raise ExtensionError(f'no record of a run of {script} in {RESULTS}') from error
+
+
+def minutes(run: dict) -> float:
+    """How long all parts of a run took."""
+    return sum(run['seconds'].values()) / 60
+
+
+def measured_role(name, rawtext, text, lineno, inliner, options=None, content=()):
+    """``:measured:`script score format```, a number from the record of a run."""
+    script, key, form = text.split()
+    run = record(script)
+    values = run['scores'] | {'minutes': minutes(run)}
+    if key not in values:
+        return [], [inliner.reporter.error(
+            f'the run of {script} has no {key}; it has {", ".join(values)}', line=lineno)]
+    return [nodes.Text(format(values[key], form))], []
+
+
+class Results(Directive):
+    """The table of all runs: what the old book reported, and what was measured here."""
+
+    def run(self) -> list[nodes.Node]:
+        old = json.loads((RESULTS / 'theano.json').read_text(encoding='utf-8'))
+        rows = []
+        for script, told in old.items():
+            if not (RESULTS / f'{script}.json').exists():
+                continue
+            run = record(script)
+            scores = '; '.join(UNITS[key].format(value) if key in UNITS
+                               else f'{key.replace("_", " ")} {value:.4g}'
+                               for key, value in run['scores'].items()
+                               if key != 'best_iteration' and isinstance(value, (int, float)))
+            rows.append([f'python code/{" ".join(run["command"])}', told['result'], scores,
+                         told['minutes'], f'{minutes(run):.1f}'])
+        return [table(['command', 'the old book', 'measured here', 'minutes then',
+                       'minutes now'], rows)]
+
+
+def table(head: list[str], rows: list[list[str]]) -> nodes.table:
+    """A table whose first column is code."""
+    result = nodes.table()
+    group = nodes.tgroup(cols=len(head))
+    group += [nodes.colspec(colwidth=1) for _ in head]
+    header, body = nodes.thead(), nodes.tbody()
+    for cells, part in [(head, header), *((row, body) for row in rows)]:
+        line = nodes.row()
+        for column, cell in enumerate(cells):
+            paragraph = nodes.paragraph()
+            paragraph += (nodes.literal(text=cell) if column == 0 and part is body
+                          else nodes.Text(cell))
+            line += nodes.entry('', paragraph)
+        part += line
+    group += [header, body]
+    result += group
+    return result
+
+
+def setup(app: Sphinx) -> dict:
+    """Called by Sphinx."""
+    app.add_role('measured', measured_role)
+    app.add_directive('results', Results)
+    return {'parallel_read_safe': True, 'version': '1'}

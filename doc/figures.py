@@ -1,0 +1,207 @@
+"""Make the figures and records of the book from finished runs: ``python doc/figures.py FOLDER``.
+
+The folder holds the output folders of the scripts under their own names, as they are when every
+script was started there with its default settings: ``mlp_output``, ``rbm_plots`` and so on. What
+is missing there is left as it is. Without a folder, only the figures are drawn that need none:
+the curves, from the histories in ``results``, and what a script computes in seconds.
+"""
+
+import csv
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code' / 'hmc'))
+
+import matplotlib
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+import tyro
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import convolutional_mlp
+import hmc
+from support.checkpoints import load_arrays
+from utils import save_picture, tile_raster_images
+
+HERE = Path(__file__).resolve().parent
+IMAGES, RESULTS = HERE / 'images', HERE / 'results'
+BLUE, ORANGE, GREY = '#3a6ea5', '#c8642b', '#8a97a3'
+
+# The output folder of each script, by the name of its record.
+RUNS = {'logistic_sgd': 'logistic_sgd_output', 'logistic_cg': 'logistic_cg_output',
+        'mlp': 'mlp_output', 'convolutional_mlp': 'convolutional_mlp_output', 'dA': 'dA_plots',
+        'cA': 'cA_plots', 'SdA': 'SdA_output', 'rbm': 'rbm_plots', 'DBN': 'DBN_output',
+        'rnnrbm': 'rnnrbm_output'}
+# Pictures that the scripts themselves have drawn.
+PICTURES = {'filters_corruption_0.png': 'dA_plots/filters_corruption_0.png',
+            'filters_corruption_30.png': 'dA_plots/filters_corruption_30.png',
+            'cae_filters.png': 'cA_plots/cae_filters.png',
+            'lenet_filters.png': 'convolutional_mlp_output/filters.png',
+            'rbm_filters.png': 'rbm_plots/filters_at_epoch_14.png',
+            'rbm_samples.png': 'rbm_plots/samples.png',
+            'piano_roll.png': 'rnnrbm_output/sample1.png'}
+# What the old book printed of these curves, by epoch from 1: for the RBM all of it.
+OLD_RBM = [-90.65, -81.24, -74.91, -73.02, -68.41, -63.27, -66.00, -68.12, -68.32, -64.29, -61.52,
+           -61.65, -63.55, -63.38, -62.76]
+OLD_RNNRBM = {1: -15.03, 2: -10.49, 3: -10.24, 4: -10.14, 5: -9.70, 6: -8.60, 7: -8.35, 8: -8.26,
+              9: -8.21, 10: -8.17, 200: -4.7}
+
+
+def keep_records(folder: Path) -> None:
+    """Copy settings, scores and histories of finished runs, and the pictures that they drew."""
+    for name, output in RUNS.items():
+        if (folder / output / 'run.json').exists():
+            shutil.copyfile(folder / output / 'run.json', RESULTS / f'{name}.json')
+            shutil.copyfile(folder / output / 'history.csv', RESULTS / f'{name}.csv')
+    for name, path in PICTURES.items():
+        if (folder / path).exists():
+            shutil.copyfile(folder / path, IMAGES / name)
+    logistic = folder / 'logistic_sgd_output' / 'model.npz'
+    if logistic.exists():
+        W = next(array for array in load_arrays(logistic).values() if array.ndim == 2)
+        save_picture(IMAGES / 'logreg_filters.png',
+                     tile_raster_images(W.T, (28, 28), (2, 5), tile_spacing=(1, 1)))
+
+
+@dataclass
+class Curve:
+    """A column of a history."""
+
+    epochs: list[float]
+    values: list[float]
+
+
+def curves_of(name: str) -> dict[str, dict[str, Curve]]:
+    """The curves of a record, by the part of the run and the column."""
+    found: dict = defaultdict(lambda: defaultdict(lambda: Curve([], [])))
+    with (RESULTS / f'{name}.csv').open(encoding='utf-8', newline='') as file:
+        for row in csv.DictReader(file):
+            for column, value in row.items():
+                if column not in ('stage', 'epoch', 'minibatch') and value:
+                    curve = found[row['stage']][column]
+                    curve.epochs.append(float(row['epoch']))
+                    curve.values.append(float(value))
+    return found
+
+
+def figure_of(n_panels: int) -> tuple[Figure, Sequence[Axes]]:
+    """Panels side by side."""
+    figure = Figure(figsize=(4.2 * n_panels + 0.8, 3.2), layout='constrained')
+    panels = figure.subplots(1, n_panels, squeeze=False)[0]
+    for panel in panels:
+        panel.spines[['top', 'right']].set_visible(False)
+        panel.set_xlabel('epoch')
+    return figure, panels
+
+
+def save(figure: Figure, name: str) -> None:
+    """Write the SVG, the same bytes for the same figure."""
+    with matplotlib.rc_context({'svg.hashsalt': name, 'svg.fonttype': 'path'}):
+        figure.savefig(IMAGES / f'{name}.svg', transparent=True,
+                       metadata={'Date': None, 'Creator': None})
+
+
+def draw_errors(name: str) -> None:
+    """Validation and test error by epoch, and the pretraining costs if there are any."""
+    stages = curves_of(name)
+    *pretraining, finetuning = stages
+    figure, panels = figure_of(2 if pretraining else 1)
+    if pretraining:
+        for i, stage in enumerate(pretraining):
+            curve = stages[stage]['cost']
+            panels[0].plot(curve.epochs, curve.values, '.-', label=f'layer {i}')
+        panels[0].set_ylabel('pretraining cost (nats)')
+        panels[0].legend(frameon=False)
+    errors = stages[finetuning]
+    validation, test = errors['validation_error'], errors['test_error']
+    panels[-1].plot(validation.epochs, validation.values, color=BLUE, label='validation')
+    panels[-1].plot(test.epochs, test.values, '.', color=ORANGE,
+                    label='test, at each new best')
+    panels[-1].set(ylabel='error (%)', yscale='log')
+    panels[-1].yaxis.set_major_formatter('{x:g}')
+    panels[-1].yaxis.set_minor_formatter('{x:g}')
+    panels[-1].legend(frameon=False)
+    save(figure, f'{name}_curves')
+
+
+def draw_rbm() -> None:
+    """The pseudo-likelihood of PCD-15 by epoch, here and in the old book."""
+    figure, (panel,) = figure_of(1)
+    (columns,) = curves_of('rbm').values()
+    curve = columns['cost']
+    panel.plot(curve.epochs, curve.values, '.-', color=BLUE, label='measured')
+    panel.plot(range(1, 16), OLD_RBM, 'x', color=ORANGE, label='the old book')
+    panel.set_ylabel('log pseudo-likelihood (nats)')
+    panel.legend(frameon=False)
+    save(figure, 'rbm_curve')
+
+
+def draw_rnnrbm() -> None:
+    """The monitor of the RNN-RBM by epoch, here and in the old book."""
+    figure, (panel,) = figure_of(1)
+    curve = list(curves_of('rnnrbm').values())[-1]['monitor']
+    panel.plot(curve.epochs, curve.values, color=BLUE, label='measured')
+    panel.plot(list(OLD_RNNRBM), list(OLD_RNNRBM.values()), 'x', color=ORANGE,
+               label='the old book')
+    panel.set(ylabel='log pseudo-likelihood of a frame (nats)', xscale='log')
+    panel.xaxis.set_major_formatter('{x:g}')
+    panel.legend(frameon=False)
+    save(figure, 'rnnrbm_curve')
+
+
+def draw_trajectories() -> None:
+    """Paths of leapfrog steps over the contours of a Gaussian with correlation."""
+    covariance = numpy.array([[1., 0.85], [0.85, 1.]])
+    energy = hmc.gaussian_energy(numpy.zeros(2), covariance)
+    position, velocity = T.matrix('position'), T.matrix('velocity')
+    leapfrog_step = theano.function(
+        [position, velocity], hmc.simulate_dynamics(position, velocity, 0.12, 1, energy))
+    rng = numpy.random.RandomState(3)
+    figure = Figure(figsize=(5, 4.6), layout='constrained')
+    axes = figure.subplots()
+    grid = numpy.linspace(-3, 3, 121)
+    x, y = numpy.meshgrid(grid, grid)
+    points = numpy.stack([x.ravel(), y.ravel()], axis=1)
+    heights = 0.5 * numpy.sum(points @ numpy.linalg.inv(covariance) * points, axis=1)
+    axes.contour(x, y, heights.reshape(x.shape), levels=[.25, .5, 1, 2, 4, 8], colors=GREY,
+                 linewidths=0.7)
+    place = numpy.array([[-1.8, -2.2]], dtype=theano.config.floatX)
+    for colour in (BLUE, ORANGE, '#3f8f5b', '#7a4fa3'):
+        speed = rng.randn(1, 2).astype(theano.config.floatX)
+        path = [place[0]]
+        for _ in range(20):
+            place, speed = map(numpy.asarray, leapfrog_step(place, speed))
+            path.append(place[0])
+        axes.plot(*zip(*path, strict=True), '.-', color=colour, markersize=4)
+        axes.plot(*path[0], 'o', color=colour, markerfacecolor='white', markersize=8)
+    axes.set(xlabel='$s_1$', ylabel='$s_2$', aspect='equal')
+    save(figure, 'hmc_trajectories')
+
+
+def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
+    """Make the figures of the book, and its records from the runs in a folder.
+
+    :param folder: where the output folders of the scripts are; none to draw only the rest
+    """
+    IMAGES.mkdir(exist_ok=True)
+    if folder is not None:
+        keep_records(folder)
+    for name in ('logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'SdA', 'DBN'):
+        if (RESULTS / f'{name}.csv').exists():
+            draw_errors(name)
+    for name, draw in (('rbm', draw_rbm), ('rnnrbm', draw_rnnrbm)):
+        if (RESULTS / f'{name}.csv').exists():
+            draw()
+    draw_trajectories()
+    convolutional_mlp.edges(output_folder=str(IMAGES))
+
+
+if __name__ == '__main__':
+    tyro.cli(main)
