@@ -1,13 +1,15 @@
 r"""Annealed importance sampling: the likelihood of an RBM, which its training never computes.
 
 The probability of an image, :math:`p(v) = e^{-F(v)} / Z`, needs the partition function Z, a sum
-over all images. AIS goes from a model A whose Z is known, an RBM without weights whose visible
-biases fit the training images, to the model B in many small steps, through the distributions
+over all images. AIS goes from a model A whose Z is known, an RBM without weights, to the model B
+in many small steps, through the distributions
 
 .. math::
-    p_\beta(v) \propto f_\beta(v) = e^{(1 - \beta) b_A'v} \, e^{\beta b_B'v}
-                                    \prod_j (1 + e^{\beta (c_j + v'W_{\cdot j})}),
+    p_\beta(v) \propto f_\beta(v) = e^{((1 - \beta) b_A + \beta b_B)'v}
+        \prod_j (1 + e^{(1 - \beta) c_{A,j} + \beta (c_{B,j} + v'W_{\cdot j})}),
     \qquad 0 = \beta_0 < \dots < \beta_K = 1.
+
+Here the visible biases of A fit the training images, and its hidden biases are 0.
 
 Chains start with samples of A, take a Gibbs step at each temperature, and are weighted by
 
@@ -21,6 +23,7 @@ chains backwards from each test image, which gives an unbiased estimate of the p
 the forward chains end there, and so, in the logarithm, a likelihood that is too small.
 
 References:
+    - R. M. Neal, "Annealed importance sampling", 2001
     - R. Salakhutdinov, I. Murray, "On the quantitative analysis of deep belief networks", 2008
     - Y. Burda, R. Grosse, R. Salakhutdinov, "Accurate and conservative estimates of MRF
       log-likelihood using reverse annealing", 2015
@@ -35,6 +38,7 @@ from pathlib import Path
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
+from pytensor.compile.sharedvalue import SharedVariable
 from scipy.special import expit, logsumexp
 from tqdm import tqdm
 
@@ -42,6 +46,8 @@ from DBN import load_rbms
 from rbm import RBM, GaussianRBM, load_rbm
 from support import checkpoints, command_line, datasets, engine, training
 from support.errors import UserError
+
+Biases = numpy.ndarray | T.TensorVariable
 
 ENUMERABLE = 20  # units in the smaller layer, up to which Z is summed exactly
 TEMPERATURES_PER_CALL = 100  # between two movements of the progress bar
@@ -66,10 +72,26 @@ class Estimate:
 
 
 def mean_estimate(values: numpy.ndarray) -> Estimate:
-    """The mean of independent values."""
+    """The mean of independent values; a single one says nothing of its error."""
     mean = float(numpy.mean(values))
-    error = float(numpy.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.
+    error = (float(numpy.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1
+             else math.inf)
     return Estimate(mean, mean - 3 * error, mean + 3 * error)
+
+
+def ratio_estimate(numerators: numpy.ndarray, denominators: numpy.ndarray) -> Estimate:
+    """The ratio of two sums over independent pairs.
+
+    The interval is that of the ratio's linear approximation around the two sums (delta method).
+
+    :param numerators: (n,)
+    :param denominators: (n,), not negative; where all of them are 0, so is the ratio
+    """
+    mean = numpy.mean(denominators)
+    if mean == 0:
+        return Estimate(0., 0., 0.)
+    ratio = numpy.mean(numerators) / mean
+    return mean_estimate(ratio + (numerators - ratio * denominators) / mean)
 
 
 def log_mean_estimate(log_weights: numpy.ndarray) -> Estimate:
@@ -108,61 +130,79 @@ def base_rate_biases(images: numpy.ndarray) -> numpy.ndarray:
     return numpy.log(p) - numpy.log1p(-p)
 
 
-def log_partition_of_base(rbm: RBM, base_biases: numpy.ndarray) -> float:
-    """log Z of the model A, which has the hidden units of the RBM, but no weights."""
-    return float(numpy.logaddexp(0, base_biases).sum() + rbm.n_hidden * math.log(2))
+def log_partition_of_base(vbias: numpy.ndarray, hbias: numpy.ndarray) -> numpy.ndarray:
+    """log Z of the model A, all of whose units are independent.
+
+    :param vbias: (n_visible,) or, for one model in each row, (n_models, n_visible)
+    :param hbias: (n_hidden,) or (n_models, n_hidden)
+    :return: float64 scalar or (n_models,)
+    """
+    return sum(numpy.logaddexp(0, bias, dtype='float64').sum(axis=-1) for bias in (vbias, hbias))
+
+
+def between(beta: T.TensorVariable, base: T.TensorVariable,
+            model: T.TensorVariable) -> T.TensorVariable:
+    """What goes into a unit at inverse temperature beta, by what it is in A and in B."""
+    return (1 - beta) * base + beta * model
 
 
 class Annealing:
     """Chains that all go from one temperature to the next, and the logarithms of their weights.
 
-    :param rbm: the model B
-    :param base_biases: visible biases of the model A, (n_visible,)
+    Every bias is either the same for all chains, (n,), or another one for each, (n_chains, n).
+
+    :param W: shared weights of the model B, (n_visible, n_hidden)
+    :param vbias: visible biases of the model B; shared ones may change from run to run
+    :param hbias: hidden biases of the model B
+    :param base_vbias: visible biases of the model A
+    :param base_hbias: hidden biases of the model A
+    :param betas: inverse temperatures, rising or falling, (n_steps + 1,)
     :param n_chains: number of chains
     :param seed: of the Gibbs steps
     """
 
-    def __init__(self, rbm: RBM, base_biases: numpy.ndarray, n_chains: int, seed: int):
+    def __init__(self, W: SharedVariable, vbias: Biases, hbias: Biases, base_vbias: Biases,
+                 base_hbias: Biases, betas: numpy.ndarray, n_chains: int, seed: int):
         floatX = theano.config.floatX
-        self.v = theano.shared(numpy.zeros((n_chains, rbm.n_visible), floatX), name='v')
-        self.beta, self.new_beta = T.scalar('beta'), T.scalar('new_beta')
-        base = T.constant(base_biases.astype(floatX))
+        vbias, hbias, base_vbias, base_hbias = (
+            T.cast(bias, floatX) for bias in (vbias, hbias, base_vbias, base_hbias))
+        n_visible, _ = W.get_value(borrow=True).shape
+        self.v = theano.shared(numpy.zeros((n_chains, n_visible), floatX), name='v')
+        self.n_steps = len(betas) - 1
+        schedule = T.constant(betas.astype(floatX))
+        k = T.lscalar('k')  # of a temperature
+        beta, new_beta = schedule[k], schedule[k + 1]
         rng = engine.RandomStreams(seed)
 
         # log f(v) at the new temperature less that at the old one
-        activation = T.dot(self.v, rbm.W) + rbm.hbias  # (n_chains, n_hidden)
-        self.gain = ((self.new_beta - self.beta) * T.dot(self.v, rbm.vbias - base)
-                     + T.sum(T.softplus(self.new_beta * activation)
-                             - T.softplus(self.beta * activation), axis=1))  # (n_chains,)
+        activation = T.dot(self.v, W) + hbias  # (n_chains, n_hidden)
+        gain = ((new_beta - beta) * T.sum(self.v * (vbias - base_vbias), axis=1)
+                + T.sum(T.softplus(between(new_beta, base_hbias, activation))
+                        - T.softplus(between(beta, base_hbias, activation)), axis=1))
         # and a Gibbs step at the new one
-        h = rng.bernoulli(activation.shape, T.sigmoid(self.new_beta * activation))
-        p = T.sigmoid((1 - self.new_beta) * base
-                      + self.new_beta * (T.dot(h, rbm.W.T) + rbm.vbias))
-        v = rng.bernoulli(p.shape, p)
-        self.updates = [(self.v, v), *engine.random_updates(v)]
+        p_h = T.sigmoid(between(new_beta, base_hbias, activation))
+        h = rng.bernoulli(p_h.shape, p_h)
+        p_v = T.sigmoid(between(new_beta, base_vbias, T.dot(h, W.T) + vbias))
+        v = rng.bernoulli(p_v.shape, p_v)
+        self.step = engine.function(inputs=[k], outputs=gain,  # (n_chains,)
+                                    updates=[(self.v, v), *engine.random_updates(v)])
 
-    def run(self, betas: numpy.ndarray, start: numpy.ndarray, description: str) -> numpy.ndarray:
+    def run(self, start: numpy.ndarray, description: str) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Take a Gibbs step at each temperature but the first.
 
-        :param betas: inverse temperatures, rising or falling
         :param start: the first states, (n_chains, n_visible)
         :param description: for the progress bar
         :return: for each chain, the sum over the steps of log f(v) at the new temperature less
-            that at the old one, float64 (n_chains,)
+            that at the old one, float64 (n_chains,); and the last states, (n_chains, n_visible)
         """
         self.v.set_value(start.astype(theano.config.floatX))
-        schedule = T.constant(betas.astype(theano.config.floatX))
-        k = T.lscalar('k')  # of a temperature
-        step = engine.function(inputs=[k], outputs=self.gain, updates=self.updates,
-                               givens={self.beta: schedule[k], self.new_beta: schedule[k + 1]})
-        n_steps = len(betas) - 1
         log_weights = numpy.zeros(len(start))
-        with tqdm(total=n_steps, desc=description, unit='temperature', leave=False,
+        with tqdm(total=self.n_steps, desc=description, unit='temperature', leave=False,
                   disable=None) as bar:
-            for first, last in training.pieces(0, n_steps, TEMPERATURES_PER_CALL):
-                log_weights += step.run(range(first, last)).sum(axis=0, dtype='float64')
+            for first, last in training.pieces(0, self.n_steps, TEMPERATURES_PER_CALL):
+                log_weights += self.step.run(range(first, last)).sum(axis=0, dtype='float64')
                 bar.update(last - first)
-        return log_weights
+        return log_weights, numpy.asarray(self.v.get_value())
 
 
 def ais_log_partition(rbm: RBM, base_biases: numpy.ndarray, n_chains: int = 100,
@@ -175,12 +215,12 @@ def ais_log_partition(rbm: RBM, base_biases: numpy.ndarray, n_chains: int = 100,
     """
     rng = numpy.random.RandomState(seed)
     # samples of the model A
-    start = rng.uniform(size=(n_chains, rbm.n_visible)) < expit(base_biases)
-    annealing = Annealing(rbm, base_biases, n_chains, rng.randint(2 ** 30))
-    log_weights = annealing.run(inverse_temperatures(n_temperatures), start, 'AIS')
-    ratio = log_mean_estimate(log_weights)
-    log_z_base = log_partition_of_base(rbm, base_biases)
-    return Estimate(*(log_z_base + number for number in (ratio.value, ratio.low, ratio.high)))
+    start = binarized(numpy.tile(expit(base_biases), (n_chains, 1)), rng)
+    base_hbias = numpy.zeros(rbm.n_hidden)
+    annealing = Annealing(rbm.W, rbm.vbias, rbm.hbias, base_biases, base_hbias,
+                          inverse_temperatures(n_temperatures), n_chains, rng.randint(2 ** 30))
+    log_weights, _ = annealing.run(start, 'AIS')
+    return log_mean_estimate(log_partition_of_base(base_biases, base_hbias) + log_weights)
 
 
 def reverse_ais_log_likelihood(rbm: RBM, base_biases: numpy.ndarray, images: numpy.ndarray,
@@ -190,15 +230,17 @@ def reverse_ais_log_likelihood(rbm: RBM, base_biases: numpy.ndarray, images: num
     :param base_biases: visible biases of the model at which the chains end, (n_visible,)
     :param images: zeros and ones, (n_images, n_visible)
     """
-    annealing = Annealing(rbm, base_biases, len(images), seed)
     betas = inverse_temperatures(n_temperatures)[::-1]
+    base_hbias = numpy.zeros(rbm.n_hidden)
     # A chain backwards, from x_K = v at temperature K to x_0: the transitions are reversible, so
     # the ratio of the probabilities of the path, forwards and backwards, is
     # f_K(v) / Z_A times the product of f_k(x_k) / f_{k+1}(x_k). Here x_k is drawn at temperature
     # k + 1, but the first Gibbs step, which leaves v, belongs to temperature K.
-    log_weights = annealing.run(numpy.concatenate([betas[:1], betas]), images, 'reverse AIS')
+    annealing = Annealing(rbm.W, rbm.vbias, rbm.hbias, base_biases, base_hbias,
+                          numpy.concatenate([betas[:1], betas]), len(images), seed)
+    log_weights, _ = annealing.run(images, 'reverse AIS')
     log_f = -free_energies(rbm, images)
-    return mean_estimate(log_f - log_partition_of_base(rbm, base_biases) + log_weights)
+    return mean_estimate(log_f - log_partition_of_base(base_biases, base_hbias) + log_weights)
 
 
 def free_energies(rbm: RBM, images: numpy.ndarray) -> numpy.ndarray:

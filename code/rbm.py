@@ -205,7 +205,7 @@ class RBM:
 class GaussianRBM(RBM):
     """RBM whose visible units are real numbers, for data that are no probabilities.
 
-    The energy is E(v, h) = |v - b|^2 / 2 - c'h - v'Wh, so that given the hidden units, each
+    The energy is E(v, h) = (v - b)'(v - b) / 2 - c'h - v'Wh, so that given the hidden units, each
     visible one is normally distributed around b_i + W_i h, with variance 1. The data have to be
     brought to that scale, see :func:`standardize`. (Hinton, "A practical guide to training
     restricted Boltzmann machines", 2010, section 13.2.)
@@ -215,7 +215,7 @@ class GaussianRBM(RBM):
     """
 
     def free_energy(self, v_sample: T.TensorVariable) -> T.TensorVariable:
-        """F(v) = |v - b|^2 / 2 - sum_j log(1 + exp(c_j + v'W_j)).
+        """F(v) = (v - b)'(v - b) / 2 - sum_j log(1 + exp(c_j + v'W_j)).
 
         :param v_sample: (n_examples, n_visible)
         :return: (n_examples,)

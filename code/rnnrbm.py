@@ -23,18 +23,31 @@ backpropagation through time. In contrastive divergence, a Gibbs chain leads fro
 
 with :math:`F` the free energy and :math:`v_t^*` taken as a constant.
 
+How good a model is, held-out tunes tell. The log-likelihood of a frame,
+:math:`\log P(v_t | \ldots) = -F_t(v_t) - \log Z_t`, takes annealed importance sampling (see
+:mod:`ais`) of the RBM of every frame. It ends in samples of that RBM, which are predictions of the
+frame: with TP notes that are in both, FP in the prediction only and FN in the frame only,
+
+.. math::
+    \text{accuracy} = \frac{\sum_t \mathrm{E}[TP_t]}{\sum_t \mathrm{E}[TP_t + FP_t + FN_t]} .
+
 References:
     - N. Boulanger-Lewandowski, Y. Bengio, P. Vincent, "Modeling temporal dependencies in
       high-dimensional sequences: application to polyphonic music generation and transcription",
       2012
     - R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural
       networks", 2013 (clipping the gradient)
+    - R. M. Neal, "Annealed importance sampling", 2001, and R. Salakhutdinov, I. Murray, "On the
+      quantitative analysis of deep belief networks", 2008 (the likelihood)
+    - M. Bay, A. F. Ehmann, J. S. Downie, "Evaluation of multiple-F0 estimation and tracking
+      systems", 2009 (the accuracy)
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +55,9 @@ import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
+from scipy.special import expit, logsumexp, softmax
 
+import ais
 from support import checkpoints, command_line, datasets, engine, training
 from support.checkpoints import Run, written_atomically
 from support.errors import UserError
@@ -51,6 +66,12 @@ from support.midi import check_resolution, midiwrite, read_all, transposed
 SEED = 0xbeef
 STEPS_TO_GENERATE = 200
 GIBBS_STEPS_TO_GENERATE = 25
+
+FRAMES_PER_CALL = 10_000  # whose biases are computed at once
+CHAINS_PER_CALL = 2000  # of annealed importance sampling, side by side
+
+# What is asked of a model that has been trained, and is no setting of its training.
+AFTER_TRAINING = ('generate', 'evaluate', 'n_frames', 'n_chains', 'n_temperatures')
 
 
 def shared_normal(rng: numpy.random.RandomState, scale: float, *shape: int,
@@ -348,30 +369,6 @@ class Subsequences:
         return numpy.concatenate([self.pieces[tune] for tune in shuffled])
 
 
-class InShuffledOrder:
-    """A training step that takes the pieces of an epoch in the order of that epoch.
-
-    It stands in for the step wherever minibatches are run by number: here number i is the i-th
-    piece of the present epoch.
-    """
-
-    def __init__(self, step: engine.MinibatchFunction, subsequences: Subsequences, seed: int):
-        self.step = step
-        self.subsequences = subsequences
-        self.seed = seed
-        self.begin(0)
-
-    def begin(self, epoch: int) -> None:
-        """From now on, the order is that of this epoch, from 0."""
-        self.order = self.subsequences.order(self.seed, epoch)
-
-    def run(self, indices: Iterable[int], **scalars: float) -> Any:
-        return self.step.run(self.order[numpy.fromiter(indices, dtype='int64')], **scalars)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.step, name)
-
-
 class RnnRbm:
     """An RNN-RBM that learns from MIDI files and writes MIDI files.
 
@@ -422,7 +419,7 @@ class RnnRbm:
         rolls = [tune.piano_roll for tune in read_all(files, self.r, self.dt)]
         return [transposed(roll, self.r) for roll in rolls] if self.transpose else rolls
 
-    def training_function(self, subsequences: Subsequences) -> InShuffledOrder:
+    def training_function(self, subsequences: Subsequences) -> engine.MinibatchFunction:
         """The function that takes one step of training on a piece, and returns its monitor."""
         index = T.lscalar('index')  # of a piece
         gradients = T.grad(self.cost, self.params, consider_constant=[self.v_sample])
@@ -431,11 +428,10 @@ class RnnRbm:
         updates = momentum_updates(self.params, self.velocities, gradients, self.lr, self.momentum)
         length = subsequences.length
         frames, mask = map(engine.shared_data, (subsequences.frames, subsequences.mask))
-        step = engine.function(
+        return engine.function(
             inputs=[index], outputs=self.monitor, updates=updates + self.updates_train,
             givens={self.v: engine.minibatch(frames, index, length),
                     self.mask: engine.minibatch(mask, index, length)})
-        return InShuffledOrder(step, subsequences, self.seed)
 
     def pretraining_function(self, rolls: Sequence[numpy.ndarray], lr: float,
                              batch_size: int = 100) -> engine.MinibatchFunction:
@@ -467,11 +463,12 @@ class RnnRbm:
         :param num_epochs: passes through the files
         """
         rolls = self.read(sorted(files, key=str))
-        step = self.training_function(Subsequences.cut(rolls, batch_size))
+        subsequences = Subsequences.cut(rolls, batch_size)
+        step = self.training_function(subsequences)
         try:
             for epoch in range(num_epochs):
-                step.begin(epoch)
-                monitor = float(numpy.mean(step.run(range(step.n_minibatches)), dtype='float64'))
+                order = subsequences.order(self.seed, epoch)
+                monitor = float(numpy.mean(step.run(order), dtype='float64'))
                 training.say(report(epoch, num_epochs, monitor))
         except KeyboardInterrupt:
             print('Interrupted: the model is as the last update has left it')
@@ -520,6 +517,174 @@ def save_piano_roll(path: Path, piano_roll: numpy.ndarray, r: tuple[int, int],
         figure.savefig(file, format='png', dpi=100)
 
 
+# Evaluation -------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class FrameModels:
+    """Frames of tunes, and for each of them the RBM to which the frames before it lead.
+
+    :param v: the frames, uint8 (n_frames, n_visible)
+    :param bv: biases of the visible units, floatX (n_frames, n_visible)
+    :param bh: biases of the hidden units, floatX (n_frames, n_hidden)
+    :param free_energy: of each frame in its RBM, floatX (n_frames,)
+    """
+
+    v: numpy.ndarray
+    bv: numpy.ndarray
+    bh: numpy.ndarray
+    free_energy: numpy.ndarray
+
+    @classmethod
+    def of(cls, p: Parameters, rolls: Sequence[numpy.ndarray],
+           chosen: numpy.ndarray) -> 'FrameModels':
+        """Go through every tune from the initial state to its end, and keep some of the frames.
+
+        :param rolls: the tunes, each (time steps, n_visible)
+        :param chosen: which frames to keep, rising; those of all tunes are numbered in sequence
+        """
+        v = numpy.concatenate(rolls)
+        is_first = numpy.concatenate([numpy.arange(len(roll)) == 0 for roll in rolls])
+        t = T.lscalar('t')
+        v_t, begins = engine.shared_data(v)[t], engine.shared_data(is_first)[t]
+        u = shared_zeros(*p.bu.get_value(borrow=True).shape, name='u')
+        u_before = T.switch(begins, p.initial_state(), u)
+        biases = p.biases(u_before)
+        step = engine.function([t], [*biases, free_energy(v_t, p.W, *biases)],
+                               updates=[(u, p.next_state(v_t, u_before))])
+        kept = []
+        for first, last in training.pieces(0, len(v), FRAMES_PER_CALL):
+            here = chosen[(first <= chosen) & (chosen < last)] - first
+            kept.append([output[here] for output in step.run(range(first, last))])
+        return cls(v[chosen], *map(numpy.concatenate, zip(*kept, strict=True)))
+
+
+class FrameChains:
+    """Annealed importance sampling for many frames at once, several chains for each.
+
+    The chains start with independent notes, each as frequent as it is anywhere in the tunes. What
+    they start with changes no expectation, only the variance: the visible biases of the frames,
+    without the weights that they were trained with, are farther from the distributions of the
+    frames, and with them the logarithms of the weights spread four times as wide. With the
+    temperatures of :func:`ais.inverse_temperatures` instead of evenly spaced ones they spread
+    twice as wide. (On Nottingham, 10 chains for each of 100 frames.)
+
+    :param W: shared weights of the RBMs, (n_visible, n_hidden)
+    :param base_vbias: visible biases of the model to start from, (n_visible,)
+    :param n_frames: the most frames there are in one run
+    :param n_chains: chains for each frame
+    :param n_temperatures: Gibbs steps of each chain
+    :param seed: of the chains
+    """
+
+    def __init__(self, W: SharedVariable, base_vbias: numpy.ndarray, n_frames: int, n_chains: int,
+                 n_temperatures: int, seed: int):
+        n_visible, n_hidden = W.get_value(borrow=True).shape
+        self.n_frames, self.n_chains = n_frames, n_chains
+        self.base_vbias, base_hbias = base_vbias, numpy.zeros(n_hidden)
+        self.log_z_of_base = ais.log_partition_of_base(base_vbias, base_hbias)
+        n_rows = n_frames * n_chains
+        self.bv = shared_zeros(n_rows, n_visible, name='bv_of_chains')
+        self.bh = shared_zeros(n_rows, n_hidden, name='bh_of_chains')
+        self.rng = numpy.random.RandomState(seed)
+        self.annealing = ais.Annealing(
+            W, self.bv, self.bh, base_vbias, base_hbias, numpy.linspace(0, 1, n_temperatures + 1),
+            n_rows, self.rng.randint(2 ** 30))
+
+    def run(self, bv: numpy.ndarray, bh: numpy.ndarray,
+            description: str) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Anneal the chains of some frames.
+
+        :param bv: biases of the visible units, (n, n_visible), n at most ``n_frames``
+        :param bh: biases of the hidden units, (n, n_hidden)
+        :param description: for the progress bar
+        :return: the logarithms of weights whose mean over the chains of a frame estimates its Z,
+            float64 (n, n_chains); and where the chains end, floatX (n, n_chains, n_visible)
+        """
+        n = len(bv)
+        # Another number of chains would be compiled anew: the last frame fills up the rest.
+        row = numpy.repeat(numpy.minimum(numpy.arange(self.n_frames), n - 1), self.n_chains)
+        self.bv.set_value(bv[row])
+        self.bh.set_value(bh[row])
+        start = ais.binarized(numpy.tile(expit(self.base_vbias), (len(row), 1)), self.rng)
+        log_weights, ends = self.annealing.run(start, description)
+        shape = self.n_frames, self.n_chains
+        return ((self.log_z_of_base + log_weights).reshape(shape)[:n],
+                ends.reshape(*shape, -1)[:n])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on tunes.
+
+    :param log_likelihood: mean of log P(v_t | v_1 ... v_{t-1}), in nats a frame
+    :param accuracy: of predicted frames, in per cent
+    :param n_frames: number of frames that were measured
+    :param n_all_frames: number of frames that they were chosen from
+    """
+
+    log_likelihood: ais.Estimate
+    accuracy: ais.Estimate
+    n_frames: int
+    n_all_frames: int
+
+    def __str__(self):
+        return (f'log-likelihood: {self.log_likelihood} nats a frame, on {self.n_frames} of '
+                f'{self.n_all_frames} frames\n'
+                f'accuracy: {self.accuracy} %')
+
+
+def expected_notes(v: numpy.ndarray, samples: numpy.ndarray,
+                   weights: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """E[TP] and E[TP + FP + FN] of each frame: notes in common, and notes in either.
+
+    :param v: the frames, (n_frames, n_visible)
+    :param samples: predictions of them, (n_frames, n_chains, n_visible)
+    :param weights: of the predictions, adding up to 1 for each frame, (n_frames, n_chains)
+    :return: (n_frames,) each
+    """
+    true = v[:, None, :] == 1
+    predicted = samples == 1
+    return tuple((weights * numpy.sum(notes, axis=2)).sum(axis=1)
+                 for notes in (true & predicted, true | predicted))
+
+
+def evaluate(p: Parameters, rolls: Sequence[numpy.ndarray], n_frames: int = 5000,
+             n_chains: int = 5, n_temperatures: int = 500, seed: int = 0) -> Evaluation:
+    """Log-likelihood and accuracy on tunes that the model was not trained on.
+
+    The intervals hold the choice of the frames, as if it were one out of endlessly many, and the
+    noise of the chains, which are others for each frame. They do not hold what makes the
+    likelihood too large: the logarithm of a mean of few weights is too small on average, and
+    chains may miss parts of the distribution. More temperatures help against both.
+
+    :param p: parameters of the model
+    :param rolls: the tunes, each (time steps, n_visible)
+    :param n_frames: how many of their frames to measure, chosen at random; 0 for all
+    :param n_chains: chains of annealed importance sampling for each frame
+    :param n_temperatures: Gibbs steps of each chain
+    :param seed: of the choice and the chains
+    """
+    rng = numpy.random.RandomState(seed)
+    n_all = sum(map(len, rolls))
+    n = min(n_frames, n_all) if n_frames else n_all
+    frames = FrameModels.of(p, rolls, numpy.sort(rng.permutation(n_all)[:n]))
+    pieces = list(training.pieces(0, n, max(1, CHAINS_PER_CALL // n_chains)))
+    chains = FrameChains(p.W, ais.base_rate_biases(numpy.concatenate(rolls)),
+                         max(last - first for first, last in pieces), n_chains, n_temperatures,
+                         rng.randint(2 ** 30))
+    log_p, common, either = numpy.empty((3, n))
+    for first, last in pieces:
+        here = slice(first, last)
+        log_weights, samples = chains.run(frames.bv[here], frames.bh[here],
+                                          f'AIS, frames {first + 1} to {last} of {n}')
+        log_z = logsumexp(log_weights, axis=1) - numpy.log(n_chains)
+        log_p[here] = -frames.free_energy[here] - log_z
+        # The weights make up for what the annealing was too fast to reach.
+        common[here], either[here] = expected_notes(frames.v[here], samples,
+                                                    softmax(log_weights, axis=1))
+    return Evaluation(ais.mean_estimate(log_p), ais.ratio_estimate(100 * common, either), n, n_all)
+
+
 # The script -------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
@@ -556,6 +721,47 @@ def saved_model(output_folder: str | os.PathLike) -> RnnRbm:
     return model
 
 
+def tunes_to_evaluate(which: str, dataset: str | None) -> tuple[str, list[datasets.MidiPath]]:
+    """Find held-out tunes.
+
+    :param which: `train`, `valid` or `test` for a part of the data set, or the path of other
+        MIDI files, all of which are taken
+    :param dataset: as for :func:`support.datasets.find_tunes`
+    :return: their name, and the files
+    :raises UserError: when there are none
+    """
+    if which not in datasets.SPLITS:
+        files = datasets.find_tunes(which)
+        return files.name, [*files.train, *files.valid, *files.test]
+    files = datasets.find_tunes(dataset)
+    if not getattr(files, which):
+        raise UserError(f'{files.name} has no folder {which} with MIDI files: give the path of '
+                        'some to --evaluate')
+    return f'{files.name}, {which}', getattr(files, which)
+
+
+def evaluate_saved(output_folder: str, which: str, dataset: str | None, n_frames: int,
+                   n_chains: int, n_temperatures: int, seed: int | None) -> Evaluation:
+    """Evaluate the model of an output folder, and write ``evaluation.json`` beside it.
+
+    For the parameters see :func:`tunes_to_evaluate` and :func:`evaluate`.
+    """
+    training.check_settings({'n_chains': n_chains, 'n_temperatures': n_temperatures, 'seed': seed})
+    model = saved_model(output_folder)
+    seed = model.seed if seed is None else seed
+    print('... loading data', flush=True)
+    name, files = tunes_to_evaluate(which, dataset)
+    rolls = model.read(files)
+    print('... evaluating the model', flush=True)
+    evaluation = evaluate(model.parameters, rolls, n_frames, n_chains, n_temperatures, seed)
+    print(evaluation)
+    record = {'data': name, 'n_chains': n_chains, 'n_temperatures': n_temperatures, 'seed': seed,
+              **asdict(evaluation)}
+    checkpoints.save_text(Path(output_folder) / 'evaluation.json',
+                          json.dumps(record, indent=2) + '\n')
+    return evaluation
+
+
 def write_samples(model: RnnRbm, folder: Path, n_samples: int) -> None:
     """Write ``sample1.mid``, ``sample1.png`` and so on; the same model, the same samples."""
     for i in range(1, n_samples + 1):
@@ -567,8 +773,10 @@ def test_rnnrbm(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = 
                 r: tuple[int, int] = (21, 109), dt: float = 0.3, k: int = 15, momentum: float = 0.,
                 clip: float = 0., learn_u0: bool = False, transpose: bool = False,
                 pretraining_epochs: int = 0, pretrain_lr: float = 0.01,
-                output_folder: str = 'rnnrbm_output', generate: int = 0, seed: int | None = None,
-                resume: bool = False, overwrite: bool = False) -> training.Result | None:
+                output_folder: str = 'rnnrbm_output', generate: int = 0,
+                evaluate: str | None = None, n_frames: int = 5000, n_chains: int = 5,
+                n_temperatures: int = 500, seed: int | None = None, resume: bool = False,
+                overwrite: bool = False) -> training.Result | None:
     """Train an RNN-RBM on MIDI files, and let it make up two tunes.
 
     :param lr: length of a step down the gradient
@@ -588,16 +796,26 @@ def test_rnnrbm(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = 
     :param pretrain_lr: learning rate in these
     :param output_folder: for the tunes, their pictures, checkpoints and the history
     :param generate: write so many tunes by the model in the output folder, and train nothing
+    :param evaluate: measure the model in the output folder on held-out tunes, and train nothing:
+        on the files test, valid or train of the data set, or in a folder or a zip of MIDI files
+    :param n_frames: frames to measure it on, chosen at random; 0 for all
+    :param n_chains: chains of annealed importance sampling for each of them
+    :param n_temperatures: Gibbs steps of each chain
     :param seed: of weights, samples and the order of the tunes; 48879 when left out
     :param resume: go on with the run in the output folder
     :param overwrite: give up an unfinished run in the output folder
     """
-    settings = training.check_settings(locals())
-    if settings.pop('generate') < 0:
-        raise UserError(f'--generate is {generate}, but has to be at least 0')
+    settings = training.check_settings({name: value for name, value in locals().items()
+                                        if name not in AFTER_TRAINING})
+    for option, number in (('--generate', generate), ('--n-frames', n_frames)):
+        if number < 0:
+            raise UserError(f'{option} is {number}, but has to be at least 0')
     if generate:
         write_samples(saved_model(output_folder), Path(output_folder), generate)
         print(f'{generate} tunes and their pictures are in {output_folder}')
+    if evaluate is not None:
+        evaluate_saved(output_folder, evaluate, dataset, n_frames, n_chains, n_temperatures, seed)
+    if generate or evaluate is not None:
         return None
 
     print('... loading data', flush=True)
@@ -608,7 +826,8 @@ def test_rnnrbm(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = 
     data = TuneData.of(files.name, rolls)
 
     print('... building the model', flush=True)
-    step = model.training_function(Subsequences.cut(rolls, batch_size))
+    subsequences = Subsequences.cut(rolls, batch_size)
+    step = model.training_function(subsequences)
     with Run('rnnrbm', settings, data, model.params, others=model.velocities) as run:
         if pretraining_epochs:
             print('... pre-training the model', flush=True)
@@ -618,16 +837,11 @@ def test_rnnrbm(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = 
                 report=lambda epoch, monitor:
                     f'Pre-training {report(epoch, pretraining_epochs, monitor)}')
         print('... training the model', flush=True)
-        step.begin(run.stage('tunes', num_epochs)['epoch'])
-
-        def after_epoch(epoch):
-            step.begin(epoch + 1)
-            run.keep_model()
-
         history = training.train_epochs(
             run, 'tunes', step, num_epochs, columns=('monitor',),
             report=lambda epoch, monitor: report(epoch, num_epochs, monitor),
-            after_epoch=after_epoch)
+            after_epoch=lambda epoch: run.keep_model(),
+            order=lambda epoch: subsequences.order(model.seed, epoch))
         run.keep_model()
         scores = {'monitor': history[-1]['monitor']} if history else {}
         write_samples(model, run.folder, 2)

@@ -73,6 +73,22 @@ class TestEstimates(TestCase):
         difference = ais.Estimate(5, 1, 8).minus(ais.Estimate(2, -2, 5))
         self.assertEqual(difference, ais.Estimate(3, 3 - 5, 3 + 5))  # 3, 4 -> 5 each
 
+    def test_one_value_says_nothing_of_its_error(self):
+        self.assertEqual(ais.mean_estimate(numpy.array([2.])),
+                         ais.Estimate(2., -numpy.inf, numpy.inf))
+
+    def test_ratio_of_sums(self):
+        """Against the spread of ratios of resampled pairs."""
+        rng = numpy.random.RandomState(0)
+        either = rng.poisson(5, size=300).astype('float64')
+        common = rng.binomial(either.astype(int), .3).astype('float64')
+        estimate = ais.ratio_estimate(common, either)
+        self.assertAlmostEqual(estimate.value, common.sum() / either.sum(), 12)
+        resampled = rng.randint(300, size=(4000, 300))
+        spread = numpy.std(common[resampled].sum(1) / either[resampled].sum(1))
+        self.assertAlmostEqual((estimate.high - estimate.value) / (3 * spread), 1, 1)
+        self.assertEqual(ais.ratio_estimate(numpy.zeros(3), numpy.zeros(3)).value, 0)
+
     def test_temperatures(self):
         betas = ais.inverse_temperatures(14500)
         self.assertEqual([betas[i] for i in (0, 500, 4500, 14500)], [0, .5, .9, 1])
@@ -106,6 +122,43 @@ class TestAIS(TestCase):
         estimate = ais.ais_log_partition(machine, base, 10, 20)
         self.assertAlmostEqual(estimate.value, exact, 3)
         self.assertAlmostEqual(estimate.high, exact, 3)
+
+    def annealed(self, biases, n_chains=6, n_temperatures=40):
+        machine = larger_rbm()
+        annealing = ais.Annealing(machine.W, *biases, numpy.linspace(0, 1, n_temperatures + 1),
+                                  n_chains, seed=3)
+        rng = numpy.random.RandomState(1)
+        p = numpy.broadcast_to(expit(biases[2]), (n_chains, 12))
+        log_weights, ends = annealing.run(ais.binarized(p, rng), 'AIS')
+        return log_weights + ais.log_partition_of_base(*biases[2:]), ends
+
+    def test_biases_of_each_chain(self):
+        """Chains with the same biases, given once or for each of them."""
+        rng = numpy.random.RandomState(0)
+        shared = [rng.normal(size=n) for n in (12, 9, 12, 9)]
+        log_weights, ends = self.annealed(shared)
+        self.assertGreater(log_weights.std(), 0)
+        for which in ((0, 1, 2, 3), (0,), (3,)):
+            biases = [numpy.tile(bias, (6, 1)) if i in which else bias
+                      for i, bias in enumerate(shared)]
+            log_weights_of_each, ends_of_each = self.annealed(biases)
+            numpy.testing.assert_allclose(log_weights_of_each, log_weights, rtol=1e-4)
+            numpy.testing.assert_array_equal(ends_of_each, ends)
+
+    def test_models_side_by_side(self):
+        """Three models that differ in all biases, and so do the models to start from."""
+        rng = numpy.random.RandomState(0)
+        machine, n_chains = larger_rbm(), 300
+        biases = [rng.normal(scale=2, size=(3, n)) for n in (12, 9, 12, 9)]
+        log_weights, _ = self.annealed([numpy.repeat(bias, n_chains, axis=0) for bias in biases],
+                                       3 * n_chains, 300)
+        for i, log_weights_of_model in enumerate(log_weights.reshape(3, n_chains)):
+            for param, bias in ((machine.vbias, biases[0]), (machine.hbias, biases[1])):
+                param.set_value(bias[i].astype(param.dtype))
+            exact = ais.exact_log_partition(machine)
+            estimate = ais.log_mean_estimate(log_weights_of_model)
+            self.assertTrue(estimate.low < exact < estimate.high, (exact, estimate))
+            self.assertLess(estimate.high - estimate.low, 1)
 
     def test_same_seed_same_estimate(self):
         first, second = (ais.ais_log_partition(larger_rbm(), numpy.zeros(12), 20, 30, 1)

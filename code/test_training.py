@@ -22,7 +22,7 @@ from logistic_sgd import (
 )
 from support import checkpoints, datasets, engine, training
 from support.errors import UserError
-from support.testing import REFERENCE_MODE, TestCase, printed, small_images
+from support.testing import REFERENCE_MODE, TestCase, printed, small_images, until_failure
 
 
 def follow(stopping, loss_after, n_epochs, restart=lambda stopping, iteration: stopping):
@@ -502,6 +502,32 @@ class TestTrainEpochs(TrainingCase):
             self.assertEqual(self.train(run, self.step, 0), [])
         self.assertEqual((self.reports, self.after), ([], []))
         self.assertEqual(self.w.get_value().tolist(), [1, 1])
+
+    def test_order_of_every_epoch_also_when_it_is_resumed(self):
+        def order(epoch):
+            return numpy.random.RandomState(epoch).permutation(23)
+
+        index, row = T.lscalar('index'), T.matrix('row')
+        mixing = engine.function(
+            [index], T.mean(row), [(self.w, (3 * self.w + T.sum(row, axis=0)) % 1009)],
+            {row: engine.minibatch(engine.shared_data(self.rows), index, 1)})
+        w = numpy.ones(2)
+        for i in numpy.concatenate([order(0), order(1)]):
+            w = (3 * w + self.rows[i]) % 1009
+
+        save = checkpoints.Run.save
+        with mock.patch.object(training, 'UPDATES_PER_CALL', 6), printed(), \
+                mock.patch.object(checkpoints.Run, 'checkpoint_is_due', return_value=True):
+            with mock.patch.object(checkpoints.Run, 'save',
+                                   until_failure(save, 8, KeyboardInterrupt())), \
+                    self.assertRaises(KeyboardInterrupt), self.run_of() as run:
+                self.train(run, mixing, 2, order=order)
+            self.assertEqual(self.after, [0])
+            self.w.set_value(numpy.ones(2, dtype=theano.config.floatX))
+            with self.run_of(resume=True) as run:
+                self.assertGreater(run.stage('a stage', 2)['minibatch'], 0)
+                self.train(run, mixing, 2, order=order)
+        self.assertEqual(self.w.get_value().tolist(), w.tolist())
 
     def test_divergence_is_an_error_and_leaves_the_last_checkpoint(self):
         with self.run_of() as run, printed():

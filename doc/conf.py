@@ -23,7 +23,7 @@ extensions = [
 exclude_patterns = ['_build', 'README.md']
 nitpicky = True  # a reference that leads nowhere is an error
 nitpick_ignore_regex = [('py:.*', r'(numpy|pytensor|T|SharedVariable|Variable|os|tqdm|pathlib|'
-                                  r'collections|datetime|fractions|mido|matplotlib)\b.*')]
+                                  r'collections|datetime|fractions|mido|matplotlib|pickle)\b.*')]
 
 html_theme = 'furo'
 html_static_path = ['static']

@@ -65,7 +65,7 @@ def set_default_flags() -> None:
 
 
 def ignore_harmless_warnings() -> None:
-    """Do not show :data:`HARMLESS_WARNINGS`, whatever the present filters say."""
+    """Do not show ``HARMLESS_WARNINGS``, whatever the present filters say."""
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings('ignore', message=message)
 

@@ -28,6 +28,8 @@ from support.errors import UserError
 UPDATES_PER_CALL = 1000
 EXAMPLES_PER_CALL = 50_000
 
+Order = Callable[[int], Sequence[int] | numpy.ndarray]
+
 
 @dataclass
 class Result:
@@ -198,16 +200,20 @@ class Stage:
     :param scalars: gives the values of the further inputs of ``step``, by name, in an epoch,
         counted from 0
     :param stands_alone: True when no later stage builds on this one
+    :param order: gives the numbers of the minibatches of an epoch, from 0, in the order in which
+        they are run; it depends on nothing else, so that a run that is resumed finds the same;
+        None for 0, 1, 2 ... in every epoch
     """
 
     def __init__(self, run: Run, name: str, step: engine.MinibatchFunction, n_epochs: int,
                  scalars: Callable[[int], dict[str, float]] = lambda epoch: {},
-                 stands_alone: bool = False):
+                 stands_alone: bool = False, order: Order | None = None):
         self.run = run
         self.name = name
         self.step = step
         self.n_epochs = n_epochs
         self.scalars = scalars
+        self.order = order or (lambda epoch: range(step.n_minibatches))
         self.record = run.stage(name, n_epochs, stands_alone)
         self._clock = time.monotonic()
         if self.has_more_epochs():
@@ -225,10 +231,13 @@ class Stage:
     def advance(self, start: int, end: int, bar: tqdm) -> None:
         """Run what is left of the minibatches ``start`` to ``end - 1`` of the present epoch.
 
+        Here minibatches are numbered in the order in which they are run.
+
         :raises UserError: when the cost is no longer a number
         :raises KeyboardInterrupt: when the user wants to stop, after a checkpoint
         """
         record = self.record
+        order = self.order(record['epoch'])
         limit = min(UPDATES_PER_CALL, max(1, EXAMPLES_PER_CALL // self.step.batch_size))
         for first, last in pieces(start, end, limit):
             if last <= record['minibatch']:  # done before the run was interrupted
@@ -236,7 +245,7 @@ class Stage:
             first = max(first, record['minibatch'])
             if self.run.checkpoint_is_due():
                 self.save()
-            outputs = self.step.run(range(first, last), **self.scalars(record['epoch']))
+            outputs = self.step.run(order[first:last], **self.scalars(record['epoch']))
             outputs = outputs if self.step.returns_list else [outputs]
             sums = [float(numpy.sum(output, dtype='float64')) for output in outputs]
             if not all(map(math.isfinite, sums)):
@@ -274,8 +283,9 @@ def train_epochs(run: Run, name: str, step: engine.MinibatchFunction, n_epochs: 
                  report: Callable[..., str], columns: Sequence[str] = ('cost',),
                  scalars: Callable[[int], dict[str, float]] = lambda epoch: {},
                  stands_alone: bool = False,
-                 after_epoch: Callable[[int], None] | None = None) -> list[dict[str, Any]]:
-    """Unsupervised training: all minibatches in order, epoch after epoch.
+                 after_epoch: Callable[[int], None] | None = None,
+                 order: Order | None = None) -> list[dict[str, Any]]:
+    """Unsupervised training: all minibatches, epoch after epoch.
 
     :param run: where checkpoints go
     :param name: name of this part of the run
@@ -288,9 +298,10 @@ def train_epochs(run: Run, name: str, step: engine.MinibatchFunction, n_epochs: 
         counted from 0
     :param stands_alone: True when no later part of the run builds on this one
     :param after_epoch: called with the epoch, from 0, before its checkpoint
+    :param order: see :class:`Stage`
     :return: the rows of the history that belong to this part
     """
-    stage = Stage(run, name, step, n_epochs, scalars, stands_alone)
+    stage = Stage(run, name, step, n_epochs, scalars, stands_alone, order)
     while stage.has_more_epochs():
         epoch = stage.record['epoch']
         with stage.progress() as bar:

@@ -3,10 +3,10 @@
 ``doc/results`` holds the ``run.json`` and the ``history.csv`` of finished runs, as the scripts
 wrote them, and ``theano.json``, what the old book and its scripts reported.
 
-    :measured:`SdA test_error .2f`      a score of a run, formatted
-    :measured:`SdA minutes .0f`         how long it took
-    .. results::                        the table of all of them
-    .. curve:: SdA validation_error     a column of a history, as text: first, last and best
+    :measured:`SdA test_error .2f`          a score of a run, formatted
+    :measured:`SdA minutes .0f`             how long it took
+    :measured:`rbm_ais log Z/value .1f`     a number of another record
+    .. results::                            the table of all runs
 """
 
 import json
@@ -39,14 +39,17 @@ def minutes(run: dict) -> float:
 
 
 def measured_role(name, rawtext, text, lineno, inliner, options=None, content=()):
-    """``:measured:`script score format```, a number from the record of a run."""
-    script, key, form = text.split()
+    """``:measured:`record key format```, a number from a record; parts of keys are joined by /."""
+    script, rest = text.split(maxsplit=1)
+    key, form = rest.rsplit(maxsplit=1)
     run = record(script)
-    values = run['scores'] | {'minutes': minutes(run)}
-    if key not in values:
-        return [], [inliner.reporter.error(
-            f'the run of {script} has no {key}; it has {", ".join(values)}', line=lineno)]
-    return [nodes.Text(format(values[key], form))], []
+    value = run['scores'] | {'minutes': minutes(run)} if 'scores' in run else run
+    for part in key.split('/'):
+        if part not in value:
+            return [], [inliner.reporter.error(
+                f'the record {script} has no {part}; it has {", ".join(value)}', line=lineno)]
+        value = value[part]
+    return [nodes.Text(format(value, form).replace('-', '\N{MINUS SIGN}'))], []
 
 
 class Results(Directive):
