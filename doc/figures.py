@@ -24,6 +24,7 @@ import pytensor.tensor as T
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 import convolutional_mlp
 import hmc
@@ -68,6 +69,16 @@ def keep_records(folder: Path) -> None:
         W = next(array for array in load_arrays(logistic).values() if array.ndim == 2)
         save_picture(IMAGES / 'logreg_filters.png',
                      tile_raster_images(W.T, (28, 28), (2, 5), tile_spacing=(1, 1)))
+
+
+def draw_overview() -> None:
+    """Filters of a dA and samples of an RBM side by side: the picture of the README."""
+    pictures = [numpy.asarray(Image.open(IMAGES / name))
+                for name in ('filters_corruption_30.png', 'rbm_samples.png')]
+    height = min(map(len, pictures))
+    gap = numpy.full((height, 12), 255, dtype='uint8')
+    left, right = (picture[:height] for picture in pictures)
+    save_picture(IMAGES / 'overview.png', numpy.hstack([left, gap, right]))
 
 
 @dataclass
@@ -199,6 +210,7 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
     for name, draw in (('rbm', draw_rbm), ('rnnrbm', draw_rnnrbm)):
         if (RESULTS / f'{name}.csv').exists():
             draw()
+    draw_overview()
     draw_trajectories()
     convolutional_mlp.edges(output_folder=str(IMAGES))
 

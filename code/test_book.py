@@ -1,0 +1,132 @@
+"""Tests of the book: its listings are in the code, and its examples do what it says they do."""
+
+import ast
+import doctest
+import functools
+import importlib
+import io
+import re
+import subprocess
+import sys
+import textwrap
+from unittest import mock
+
+import tyro
+
+from support.testing import CODE_FOLDER, TestCase
+
+BOOK = CODE_FOLDER.parent / 'doc'
+CHAPTERS = sorted(BOOK.glob('*.rst'))
+sys.path.insert(0, str(CODE_FOLDER / 'hmc'))  # where the snippets, too, expect it
+# What a quick example may take, in seconds.
+TIME_LIMIT = 120
+IGNORING_SPACE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def directives(text, name):
+    """``(argument, options, content)`` of every directive of this name."""
+    pattern = rf'^( *)\.\. {name}::(.*)\n((?:\1 +.*\n|\n)*)'
+    for match in re.finditer(pattern, text + '\n', re.MULTILINE):
+        lines = textwrap.dedent(match[3]).splitlines()
+        options = dict(re.fullmatch(r':([\w-]+):\s*(.*)', line).groups()
+                       for line in lines if re.match(r':[\w-]+:', line))
+        content = [line for line in lines if not re.match(r':[\w-]+:', line)]
+        yield match[2].strip(), options, '\n'.join(content).strip('\n')
+
+
+def source_of(path, pyobject):
+    """The source text of a function or class, named as ``:pyobject:`` does."""
+    text = path.read_text(encoding='utf-8')
+    scope = ast.parse(text)
+    for name in pyobject.split('.'):
+        found = [node for node in scope.body if getattr(node, 'name', None) == name]
+        if len(found) != 1:
+            raise LookupError(f'{path.name} has {len(found)} {pyobject}')
+        scope = found[0]
+    return ast.get_source_segment(text, scope)
+
+
+def command_line_of(path):
+    """The function whose keyword arguments are a script's command line, doing nothing."""
+    name = re.findall(r'command_line\.run\((\w+)\)', path.read_text(encoding='utf-8'))[-1]
+    main = getattr(importlib.import_module(path.stem), name)
+    return functools.wraps(main)(lambda **settings: settings)
+
+
+class TestListings(TestCase):
+    def test_every_listing_is_there(self):
+        n_listings = 0
+        for chapter in CHAPTERS:
+            for argument, options, _ in directives(chapter.read_text(encoding='utf-8'),
+                                                   'literalinclude'):
+                with self.subTest(chapter=chapter.name, listing=argument, **options):
+                    path = (BOOK / argument).resolve()
+                    text = (source_of(path, options['pyobject']) if 'pyobject' in options
+                            else path.read_text(encoding='utf-8'))
+                    for marker in ('start-at', 'start-after', 'end-at', 'end-before'):
+                        if marker in options:
+                            start = text.index(options.get('start-at')
+                                               or options.get('start-after') or '')
+                            end = text.index(options[marker], start)
+                            self.assertGreaterEqual(end, start)
+                            if marker.startswith('start'):
+                                self.assertEqual(text.count(options[marker]), 1)
+                    n_listings += 1
+        self.assertGreater(n_listings, 0)
+
+    def test_missing_marker_is_found(self):
+        with self.assertRaises(LookupError):
+            source_of(CODE_FOLDER / 'mlp.py', 'HiddenLayer.no_such_method')
+        text = '.. literalinclude:: ../code/mlp.py\n   :pyobject: MLP\n   :end-before: x =\n'
+        self.assertEqual(list(directives(text, 'literalinclude')),
+                         [('../code/mlp.py', {'pyobject': 'MLP', 'end-before': 'x ='}, '')])
+
+
+class TestSnippets(TestCase):
+    """The lines that begin with >>>."""
+
+    def test_every_snippet_prints_what_it_says(self):
+        for chapter in CHAPTERS:
+            with self.subTest(chapter.name):
+                failures, _ = doctest.testfile(str(chapter), module_relative=False,
+                                               optionflags=IGNORING_SPACE)
+                self.assertEqual(failures, 0)
+
+
+class TestConsole(TestCase):
+    """The console blocks. Those of the class "long" are only checked for their options."""
+
+    def blocks(self):
+        for chapter in CHAPTERS:
+            for language, options, content in directives(chapter.read_text(encoding='utf-8'),
+                                                         'code-block'):
+                if language == 'console':
+                    yield chapter.name, options.get('class') == 'long', content
+
+    def test_quick_examples_print_what_they_say(self):
+        (self.folder / 'code').symlink_to(CODE_FOLDER)
+        (self.folder / 'doc').symlink_to(BOOK)
+        checker = doctest.OutputChecker()
+        for chapter, is_long, content in self.blocks():
+            if is_long:
+                continue
+            for example in re.split(r'^\$ ', content, flags=re.MULTILINE)[1:]:
+                command, _, expected = example.partition('\n')
+                with self.subTest(chapter=chapter, command=command):
+                    python, *arguments = command.split()
+                    self.assertEqual(python, 'python')
+                    run = subprocess.run([sys.executable, *arguments], cwd=self.folder,
+                                         capture_output=True, text=True, timeout=TIME_LIMIT)
+                    self.assertEqual(run.returncode, 0, run.stderr)
+                    self.assertTrue(
+                        checker.check_output(expected + '\n', run.stdout, IGNORING_SPACE),
+                        f'expected:\n{expected}\ngot:\n{run.stdout}')
+
+    def test_options_of_long_examples_exist(self):
+        for chapter, is_long, content in self.blocks():
+            commands = re.findall(r'^\$ python code/(\S+)(.*)', content, re.MULTILINE)
+            for script, arguments in commands if is_long else ():
+                with self.subTest(chapter=chapter, command=script + arguments):
+                    with mock.patch('sys.stderr', io.StringIO()):
+                        tyro.cli(command_line_of(CODE_FOLDER / script), args=arguments.split(),
+                                 config=(tyro.conf.FlagCreatePairsOff,))
