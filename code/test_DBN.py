@@ -11,7 +11,7 @@ import predict
 import stacked
 from logistic_sgd import SharedDataSets
 from support.errors import UserError
-from support.testing import TestCase, mnist_is_here, printed, small_images
+from support.testing import TestCase, mnist_is_here, printed, slow, small_images
 
 SETTINGS = {'hidden_layers_sizes': (40, 30), 'pretraining_epochs': 3, 'training_epochs': 20,
             'batch_size': 2, 'finetune_lr': .3}
@@ -81,6 +81,7 @@ class TestTraining(TestCase):
         self.assertIsInstance(classifier, stacked.StackedNetwork)
         self.assertEqual(image_shape, (7, 7))
 
+    @slow
     def test_interrupted_run_ends_the_same(self):
         """And what pretraining has left is kept, whatever comes afterwards."""
         whole, _ = self.train(training_epochs=2)

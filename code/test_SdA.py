@@ -19,6 +19,7 @@ from support.testing import (
     in_float64,
     mnist_is_here,
     printed,
+    slow,
     small_images,
 )
 
@@ -120,6 +121,7 @@ class TestTraining(TestCase):
             self.assertIn(f'\nPre-training layer {layer}, epoch 0, cost {costs[0]}\n', output)
         self.assertLess(result.scores['best_validation_error'], 40)  # chance is 90 %
 
+    @slow
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
     def test_mnist_pretraining_cost(self):
         result, _ = self.train(dataset='mnist.pkl.gz', pretraining_epochs=1, training_epochs=0,

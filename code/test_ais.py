@@ -12,7 +12,7 @@ import ais
 import DBN
 import rbm
 from support.errors import UserError
-from support.testing import TestCase, mnist_is_here, printed, small_images
+from support.testing import TestCase, mnist_is_here, printed, slow, small_images
 from test_rbm import N_HIDDEN, N_VISIBLE, joint, parameters, small_rbm, states
 
 
@@ -252,6 +252,7 @@ class TestCommand(TestCase):
         with self.assertRaisesRegex(UserError, '--n-chains is 0'):
             ais.log_likelihood(self.folder, n_chains=0)
 
+    @slow
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
     def test_mnist_with_enumerable_hidden_units(self):
         folder = str(self.folder / 'mnist')

@@ -26,7 +26,7 @@ from SdA import test_SdA
 from support import checkpoints, datasets, engine, training
 from support.checkpoints import Run, load_arrays, load_checkpoint, load_model, save_arrays
 from support.errors import UserError
-from support.testing import CODE_FOLDER, TestCase, printed, small_images, until_failure
+from support.testing import CODE_FOLDER, TestCase, printed, slow, small_images, until_failure
 
 
 class Crash(BaseException):
@@ -666,6 +666,7 @@ class TestKill(CheckpointCase):
              '--output-folder', folder, *options], cwd=self.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
+    @slow
     def test_a_script_that_was_killed_goes_on(self):
         data = small_images()
         numpy.savez(self.folder / 'images.npz', train_x=data.train[0], train_y=data.train[1],

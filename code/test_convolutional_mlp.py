@@ -23,6 +23,7 @@ from support.testing import (
     in_float64,
     mnist_is_here,
     printed,
+    slow,
     small_images,
     until_failure,
 )
@@ -110,6 +111,7 @@ class TestTraining(TestCase):
         with mock.patch('support.datasets.read', return_value=larger_images()):
             return self.train(folder, **settings)
 
+    @slow
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
     def test_mnist_first_epoch(self):
         result = self.train(dataset='mnist.pkl.gz', n_epochs=1)
@@ -143,6 +145,7 @@ class TestTraining(TestCase):
             result = self.train(n_epochs=5, nkerns=(6, 8), batch_size=20)
         self.assertLess(result.scores['test_error'], 35)
 
+    @slow
     def test_resumed_run_is_the_same_bit_for_bit(self):
         whole = self.train_small('whole')
         stop = until_failure(convolutional_mlp.engine.MinibatchFunction.run, 5,

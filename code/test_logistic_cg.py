@@ -21,6 +21,7 @@ from support.testing import (
     in_float64,
     mnist_is_here,
     printed,
+    slow,
     small_images,
     until_failure,
 )
@@ -121,13 +122,20 @@ class TestTraining(TestCase):
         self.assertEqual(longer.scores, fresh.scores)
 
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
-    def test_mnist_in_both_precisions(self):
-        for precision in ('float32', 'float64'):
-            run = subprocess.run(
-                [sys.executable, '-W', 'error', CODE_FOLDER / 'logistic_cg.py', '--dataset',
-                 'mnist.pkl.gz', '--output-folder', precision], cwd=self.folder, text=True,
-                capture_output=True, env=os.environ | {'PYTENSOR_FLAGS': f'floatX={precision}'})
-            self.assertEqual(run.returncode, 0, run.stderr)
-            # 7.34 % and 7.46 % were measured with float32
-            self.assertRegex(run.stdout, r'best validation score of 7\.[2-4]\d+ %, obtained at '
-                                         r'iteration \d+, with test performance 7\.[3-5]\d+ %')
+    def test_mnist(self):
+        self.check_mnist('float32')
+
+    @slow
+    @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
+    def test_mnist_in_double_precision(self):
+        self.check_mnist('float64')
+
+    def check_mnist(self, precision):
+        run = subprocess.run(
+            [sys.executable, '-W', 'error', CODE_FOLDER / 'logistic_cg.py', '--dataset',
+             'mnist.pkl.gz', '--output-folder', precision], cwd=self.folder, text=True,
+            capture_output=True, env=os.environ | {'PYTENSOR_FLAGS': f'floatX={precision}'})
+        self.assertEqual(run.returncode, 0, run.stderr)
+        # 7.34 % and 7.46 % were measured with float32
+        self.assertRegex(run.stdout, r'best validation score of 7\.[2-4]\d+ %, obtained at '
+                                     r'iteration \d+, with test performance 7\.[3-5]\d+ %')

@@ -20,6 +20,7 @@ from support.testing import (
     in_float64,
     mnist_is_here,
     printed,
+    slow,
     small_images,
 )
 
@@ -105,6 +106,7 @@ class TestTraining(TestCase):
         self.assertEqual(result.scores['best_validation_error'], 7.5)
         self.assertAlmostEqual(result.scores['test_error'], 100 * 719 / 9600)
 
+    @slow
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
     def test_mnist_gives_the_same_numbers_in_numba_mode(self):
         run = subprocess.run(

@@ -15,7 +15,7 @@ import predict
 import SdA
 from dA import test_dA
 from support.errors import UserError
-from support.testing import TestCase, printed, small_images
+from support.testing import TestCase, printed, slow, small_images
 
 
 class TestPredict(TestCase):
@@ -51,6 +51,7 @@ class TestPredict(TestCase):
                                        result.scores['best_validation_error'])
                 numpy.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
 
+    @slow
     def test_convolutional_network(self):
         # With images that are large enough: each pixel is a square of nine.
         pairs = [(numpy.kron(x.reshape(-1, 7, 7), numpy.ones((1, 3, 3), 'f')).reshape(-1, 441), y)

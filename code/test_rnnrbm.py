@@ -25,6 +25,7 @@ from support.testing import (
     finite_difference_error,
     in_float64,
     printed,
+    slow,
     until_failure,
 )
 
@@ -381,12 +382,13 @@ class TestScript(TestCase):
         write_tunes(self.data / 'test', small_rolls(2, seed=1))
 
     def train(self, name, **settings):
-        settings = {'n_hidden': 10, 'n_hidden_recurrent': 8, 'r': R, 'k': 3, 'batch_size': 20,
+        settings = {'n_hidden': 10, 'n_hidden_recurrent': 8, 'r': R, 'k': 1, 'batch_size': 20,
                     'num_epochs': 4, 'momentum': .5, 'learn_u0': True, 'pretraining_epochs': 2,
                     'lr': .02, 'dataset': str(self.data)} | settings
         with printed() as self.output:
             return rnnrbm.test_rnnrbm(output_folder=str(self.folder / name), **settings)
 
+    @slow
     def test_run_resumed_run_and_generation(self):
         result = self.train('whole')
         whole = self.folder / 'whole'

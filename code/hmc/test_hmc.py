@@ -21,7 +21,7 @@ import hmc
 from hmc import HMC_sampler, sharedX
 from support import engine
 from support.errors import UserError
-from support.testing import CODE_FOLDER, REFERENCE_MODE, TestCase, printed
+from support.testing import CODE_FOLDER, REFERENCE_MODE, TestCase, printed, slow
 
 
 def standard_error(draws):
@@ -430,9 +430,15 @@ class TestScript(TestCase):
             cwd=self.folder, capture_output=True, text=True,
             env=os.environ | {'PYTENSOR_FLAGS': flags})
 
-    def test_from_another_folder_in_float64_and_numba_mode(self):
-        run = self.run_script('--dim', '2', '--burnin', '500', '--n-samples', '2000',
-                              flags='floatX=float64,mode=NUMBA')
+    def test_from_another_folder_in_float64(self):
+        self.check_script('floatX=float64')
+
+    @slow
+    def test_from_another_folder_in_numba_mode(self):
+        self.check_script('floatX=float64,mode=NUMBA')
+
+    def check_script(self, flags):
+        run = self.run_script('--dim', '2', '--burnin', '500', '--n-samples', '2000', flags=flags)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn('****** EMPIRICAL MEAN/COV USING HMC ******\nempirical mean: [', run.stdout)
         self.assertRegex(run.stderr, r'\AThe code for file hmc.py ran for \d+\.\d\dm\n\Z')

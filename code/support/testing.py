@@ -67,6 +67,11 @@ def small_images(n_train: int = 200, n_valid: int = 60, n_test: int = 60,
     return datasets.ImageData('small digits', f'seed {seed}', *pairs, (7, 7), 10)
 
 
+# For tests that take long and of which a quicker one tests nearly the same.
+slow = unittest.skipUnless(os.environ.get('DLT_SLOW_TESTS'),
+                           'takes long: DLT_SLOW_TESTS=1 runs it')
+
+
 def mnist_is_here() -> bool:
     """Whether MNIST can be read without a network; only ``$DLT_DATA_DIR`` is asked."""
     folder = Path(os.environ.get('DLT_DATA_DIR', ''))
