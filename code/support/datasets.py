@@ -31,10 +31,10 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy
 
@@ -90,22 +90,44 @@ def read(dataset: str | os.PathLike | None = None) -> ImageData:
         or, where it can be neither found nor downloaded, `digits` and a notice on stderr.
     :raises UserError: for a data set that is not found, or whose file is broken
     """
+    return find_or_fall_back(
+        dataset, read_mnist, MNIST_NAMES, read_digits, 'digits', read_path,
+        'Going on with `digits`, the small data set made by this project: its results are not '
+        'those of MNIST.',
+    )
+
+
+def find_or_fall_back(
+    dataset: str | os.PathLike | None,
+    published: Callable[[], Any],
+    names: Collection[str],
+    own: Callable[[], Any],
+    own_name: str,
+    at: Callable[[Path], Any],
+    notice: str,
+) -> Any:
+    """A data set by its name or path; None for the published one or, in need, the project's own.
+
+    :param dataset: what the user asked for
+    :param published: gets the published one, or raises DownloadError
+    :param names: of the published one
+    :param own: makes the project's own
+    :param own_name: its name
+    :param at: reads what lies at a path
+    :param notice: what to say on stderr when the project's own takes the place of the other
+    """
     if dataset is None:
         try:
-            return read_mnist()
+            return published()
         except DownloadError as error:
-            print(
-                f'NOTICE: {error} Going on with `digits`, the small data set made by this project: '
-                'its results are not those of MNIST.',
-                file=sys.stderr,
-            )
-            return read_digits()
+            print(f'NOTICE: {error} {notice}', file=sys.stderr)
+            return own()
     name = os.path.expanduser(os.fsdecode(dataset))
-    if name == 'digits':
-        return read_digits()
-    if name in MNIST_NAMES:
-        return read_mnist()
-    return read_path(existing(name))
+    if name == own_name:
+        return own()
+    if name in names:
+        return published()
+    return at(existing(name))
 
 
 def read_mnist() -> ImageData:
@@ -507,22 +529,11 @@ def find_tunes(dataset: str | os.PathLike | None = None) -> TuneFiles:
         can be neither found nor downloaded, `tunes` and a notice on stderr.
     :raises UserError: for a collection that is not found, or holds no MIDI file
     """
-    if dataset is None:
-        try:
-            return find_nottingham()
-        except DownloadError as error:
-            print(
-                f'NOTICE: {error} Going on with `tunes`, a few that are composed by this project: '
-                'the results are not those of Nottingham.',
-                file=sys.stderr,
-            )
-            return own_tunes()
-    name = os.path.expanduser(os.fsdecode(dataset))
-    if name == 'tunes':
-        return own_tunes()
-    if name in NOTTINGHAM_NAMES:
-        return find_nottingham()
-    return tunes_at(existing(name))
+    return find_or_fall_back(
+        dataset, find_nottingham, NOTTINGHAM_NAMES, own_tunes, 'tunes', tunes_at,
+        'Going on with `tunes`, a few that are composed by this project: the results are not those '
+        'of Nottingham.',
+    )
 
 
 def find_nottingham() -> TuneFiles:
