@@ -15,7 +15,6 @@ from pathlib import Path
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
 
 RESULTS = Path(__file__).resolve().parent.parent / 'results'
 UNITS = {'best_validation_error': 'validation {:.2f} %', 'test_error': 'test {:.2f} %',
@@ -23,14 +22,8 @@ UNITS = {'best_validation_error': 'validation {:.2f} %', 'test_error': 'test {:.
 
 
 def record(script: str) -> dict:
-    """The ``run.json`` of a script's run.
-
-    :raises ExtensionError: when there is none
-    """
-    try:
-        return json.loads((RESULTS / f'{script}.json').read_text(encoding='utf-8'))
-    except OSError as error:
-        raise ExtensionError(f'no record of a run of {script} in {RESULTS}') from error
+    """The ``run.json`` of a script's run, or another record."""
+    return json.loads((RESULTS / f'{script}.json').read_text(encoding='utf-8'))
 
 
 def minutes(run: dict) -> float:
@@ -42,6 +35,8 @@ def measured_role(name, rawtext, text, lineno, inliner, options=None, content=()
     """``:measured:`record key format```, a number from a record; parts of keys are joined by /."""
     script, rest = text.split(maxsplit=1)
     key, form = rest.rsplit(maxsplit=1)
+    if not (RESULTS / f'{script}.json').exists():
+        return [], [inliner.reporter.error(f'there is no record {script}', line=lineno)]
     run = record(script)
     value = run['scores'] | {'minutes': minutes(run)} if 'scores' in run else run
     for part in key.split('/'):
