@@ -5,7 +5,7 @@ wrote them, and ``theano.json``, what the old book and its scripts reported.
 
     :measured:`SdA test_error .2f`          a score of a run, formatted
     :measured:`SdA minutes .0f`             how long it took
-    :measured:`rbm_ais log Z/value .1f`     a number of another record
+    :measured:`ais_cd1 nats/log Z/value .1f`  a number of another record
     .. results::                            the table of all runs
 """
 
@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 
 RESULTS = Path(__file__).resolve().parent.parent / 'results'
 UNITS = {'best_validation_error': 'validation {:.2f} %', 'test_error': 'test {:.2f} %',
-         'epochs': '{} epochs', 'monitor': 'monitor {:.2f}'}
+         'cost': 'cost {:.2f}', 'epochs': '{} epochs', 'monitor': 'monitor {:.2f}'}
 
 
 def record(script: str) -> dict:
