@@ -20,7 +20,8 @@ Chains start with samples of A, take a Gibbs step at each temperature, and are w
 The mean weight is right on average, but a sample of chains that misses a mode of the model makes
 Z too small, and the likelihood too large. Reverse AIS errs on the other side: it runs the same
 chains backwards from each test image, which gives an unbiased estimate of the probability that
-the forward chains end there, and so, in the logarithm, a likelihood that is too small.
+the forward chains end there, and so, in the logarithm, a likelihood that is too small, of the
+model as annealing reaches it.
 
 References:
     - R. M. Neal, "Annealed importance sampling", 2001

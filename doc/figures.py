@@ -1,8 +1,9 @@
 """Make the figures and records of the book from finished runs: ``python doc/figures.py FOLDER``.
 
 The folder holds the output folders of the scripts under their own names, as they are when every
-script was started there with its default settings: ``mlp_output``, ``rbm_plots`` and so on. What
-is missing there is left as it is. Without a folder, only the figures are drawn that need none:
+script was started there with its default settings: ``mlp_output``, ``rbm_plots`` and so on; and
+``rbm_cd1``, ``rbm_pcd15`` and ``rbm_cd25``, of the commands in the chapter about the likelihood.
+What is missing there is left as it is. Without a folder, only the figures are drawn that need none:
 the curves, from the histories in ``results``, and what a script computes in seconds.
 """
 
@@ -40,6 +41,9 @@ RUNS = {'logistic_sgd': 'logistic_sgd_output', 'logistic_cg': 'logistic_cg_outpu
         'mlp': 'mlp_output', 'convolutional_mlp': 'convolutional_mlp_output', 'dA': 'dA_plots',
         'cA': 'cA_plots', 'SdA': 'SdA_output', 'rbm': 'rbm_plots', 'DBN': 'DBN_output',
         'rnnrbm': 'rnnrbm_output'}
+# Further records, as the scripts have written them.
+RECORDS = {'ais_cd1': 'rbm_cd1/ais.json', 'ais_pcd15': 'rbm_pcd15/ais.json',
+           'ais_cd25': 'rbm_cd25/ais.json', 'rnnrbm_evaluation': 'rnnrbm_output/evaluation.json'}
 # Pictures that the scripts themselves have drawn.
 PICTURES = {'filters_corruption_0.png': 'dA_plots/filters_corruption_0.png',
             'filters_corruption_30.png': 'dA_plots/filters_corruption_30.png',
@@ -47,6 +51,7 @@ PICTURES = {'filters_corruption_0.png': 'dA_plots/filters_corruption_0.png',
             'lenet_filters.png': 'convolutional_mlp_output/filters.png',
             'rbm_filters.png': 'rbm_plots/filters_at_epoch_14.png',
             'rbm_samples.png': 'rbm_plots/samples.png',
+            'rbm_pcd15_samples.png': 'rbm_pcd15/samples.png',
             'piano_roll.png': 'rnnrbm_output/sample1.png'}
 # What the old book printed of these curves, by epoch from 1: for the RBM all of it.
 OLD_RBM = [-90.65, -81.24, -74.91, -73.02, -68.41, -63.27, -66.00, -68.12, -68.32, -64.29, -61.52,
@@ -61,6 +66,9 @@ def keep_records(folder: Path) -> None:
         if (folder / output / 'run.json').exists():
             shutil.copyfile(folder / output / 'run.json', RESULTS / f'{name}.json')
             shutil.copyfile(folder / output / 'history.csv', RESULTS / f'{name}.csv')
+    for name, path in RECORDS.items():
+        if (folder / path).exists():
+            shutil.copyfile(folder / path, RESULTS / f'{name}.json')
     for name, path in PICTURES.items():
         if (folder / path).exists():
             shutil.copyfile(folder / path, IMAGES / name)
@@ -74,7 +82,7 @@ def keep_records(folder: Path) -> None:
 def draw_overview() -> None:
     """Filters of a dA and samples of an RBM side by side: the picture of the README."""
     pictures = [numpy.asarray(Image.open(IMAGES / name))
-                for name in ('filters_corruption_30.png', 'rbm_samples.png')]
+                for name in ('filters_corruption_30.png', 'rbm_pcd15_samples.png')]
     height = min(map(len, pictures))
     gap = numpy.full((height, 12), 255, dtype='uint8')
     left, right = (picture[:height] for picture in pictures)
