@@ -16,7 +16,7 @@ run: venv
 	$(BIN)/python code/$(SCRIPT).py $(ARGS)
 
 test: venv
-	$(BIN)/python code/test.py $(ARGS)
+	$(BIN)/python code/test.py --parts=2 $(ARGS)
 
 venv: .venv/complete
 

@@ -106,6 +106,7 @@ class TestTraining(TestCase):
         with self.assertRaisesRegex(UserError, 'there is no .*pretrained.npz'):
             DBN.load_rbms(str(self.folder))
 
+    @slow
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
     def test_mnist(self):
         """An epoch each of pretraining the smaller layers and of finetuning."""
