@@ -45,7 +45,8 @@ class Part(Plugin):
         self.enabled = options.part is not None
         if self.enabled:
             part, n_parts = map(int, options.part.split('/'))
-            self.files = sorted(CODE.rglob('test_*.py'), key=lambda path: path.name.lower())[part::n_parts]
+            files = sorted(CODE.rglob('test_*.py'), key=lambda path: path.name.lower())
+            self.files = files[part::n_parts]
 
     def wantFile(self, file):
         """Called by nose for every file: False for those of other parts."""
