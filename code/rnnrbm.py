@@ -843,7 +843,7 @@ def test_rnnrbm(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = 
             after_epoch=lambda epoch: run.keep_model(),
             order=lambda epoch: subsequences.order(model.seed, epoch))
         run.keep_model()
-        scores = {'monitor': history[-1]['monitor']} if history else {}
+        scores = {'monitor': history[-1]['monitor'], 'epochs': len(history)} if history else {}
         write_samples(model, run.folder, 2)
         run.finish(scores)
         return training.result(run, model, scores)
