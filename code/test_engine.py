@@ -218,6 +218,32 @@ class TestRandomStreams(TestCase):
             self.assertEqual(set(numpy.unique(draws)) - {0., 1.}, set())
             self.assertLessEqual(abs(draws.mean() - p), 5 * numpy.sqrt(p * (1 - p) / draws.size))
 
+    def test_draws_of_a_chain(self):
+        """Those of all steps come from halves of the same random words, yet are independent."""
+        uniform = engine._coarse_uniform().make_node(
+            engine.RandomStreams(3).generator(), [5, 200, 501], 0, 1).outputs[1]
+        draws = theano.function([], T.cast(uniform, 'float64'), mode='JAX')().reshape(5, -1)
+        n = draws.shape[1]
+        steps = draws * 2 ** 17
+        self.assertTrue(numpy.all(steps % 2 == 1))  # the middles of 2 ** 16 equal parts
+        self.assertTrue(0 < steps.min() and steps.max() < 2 ** 17)
+        correlations = numpy.corrcoef(draws)[numpy.triu_indices(5, 1)]
+        self.assertLess(numpy.abs(correlations).max(), 5 / numpy.sqrt(n))
+        for bit in range(16):
+            on = steps.astype('int64') >> bit + 1 & 1
+            self.assertLess(numpy.abs(on.mean(axis=1) - 1 / 2).max(), 5 / numpy.sqrt(4 * n))
+
+    def test_frequency_in_a_chain(self):
+        p = numpy.array([0, 2. ** -9, 0.3, 1 - 2. ** -9, 1], theano.config.floatX)
+        probabilities = T.constant(numpy.tile(p, (20_000, 1)))
+        streams = engine.RandomStreams(3)
+        start = theano.shared(numpy.zeros((20_000, 5), theano.config.floatX))
+        (total,), updates = engine.repeat(
+            lambda state: [state + streams.bernoulli(probabilities.shape, probabilities)], start, 5)
+        frequencies = theano.function([], total, updates=updates)().mean(axis=0) / 5
+        standard_errors = numpy.sqrt(p * (1 - p) / 100_000)
+        self.assertTrue(numpy.all(abs(frequencies - p) <= 5 * standard_errors), frequencies)
+
     def test_normal_moments(self):
         draws = self.draws(lambda streams: streams.normal((1000,)))
         self.assertEqual(draws.dtype, theano.config.floatX)

@@ -7,6 +7,7 @@ minibatches in a single call, which is what training uses. On a CPU the second o
 times faster, because a step of these models takes less time than calling a compiled function.
 """
 
+import functools
 import importlib.util
 import os
 import tempfile
@@ -25,6 +26,7 @@ from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.elemwise import DimShuffle
 from pytensor.tensor.math import Dot
+from pytensor.tensor.random.basic import UniformRV
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.rewriting.basic import register_specialize
@@ -155,7 +157,9 @@ class RandomStreams:
         """Draws that are 1 with probability ``p`` and 0 otherwise in floatX, of shape ``size``."""
         # One comparison is many times faster than the engine's own binomial draw. p comes first,
         # because the engine looks there for the shape of the result, which JAX has to know.
-        return T.cast(T.gt(p, self.uniform(size)), theano.config.floatX)
+        uniform = self.uniform(size)
+        uniform.tag.is_only_compared = True
+        return T.cast(T.gt(p, uniform), theano.config.floatX)
 
 
 def random_updates(*outputs: Variable, blockers: Sequence[Variable] = ()) -> Updates:
@@ -191,7 +195,8 @@ def repeat(step: Callable[[Variable], list[Variable]], start: Variable,
     for rng, new in generators:
         node = new.owner
         draw, size = node.outputs[1], _rebuild([node.inputs[1]], {state: start})[0]
-        new, draws = node.op.make_node(
+        is_coarse = mode_name() == 'JAX' and getattr(draw.tag, 'is_only_compared', False)
+        new, draws = (_coarse_uniform() if is_coarse else node.op).make_node(
             rng, [n_steps, *(size[i] for i in range(draw.type.ndim))], *node.inputs[2:]).outputs
         for axis in range(1, draws.type.ndim):
             # One too many, because a scan does not take a length of 1 where it knows none.
@@ -210,6 +215,33 @@ def repeat(step: Callable[[Variable], list[Variable]], start: Variable,
                           outputs_info=[None] * (len(outputs) - 1) + [start])
     results = results if isinstance(results, (list, tuple)) else [results]
     return [values[-1] for values in results], updates
+
+
+@functools.cache
+def _coarse_uniform():
+    """U(0, 1) in steps of 2 ** -16 for JAX mode, in a third of the time.
+
+    Random numbers take a fifth of a Gibbs step. A probability that is compared with these is
+    rounded by at most 2 ** -17, which no chain of a few steps can notice.
+    """
+    import jax
+    from pytensor.link.jax.dispatch.random import jax_sample_fn
+
+    class CoarseUniformRV(UniformRV):
+        pass
+
+    @jax_sample_fn.register(CoarseUniformRV)
+    def sample_function(op, node):
+        def sample(key, shape, dtype, low, high):
+            n_steps, *shape_of_step = shape
+            # JAX's "partitionable" numbers take twice the work, to be the same on many devices.
+            with jax.threefry_partitionable(False):
+                bits = jax.random.bits(key, (-(-n_steps // 2), *shape_of_step), 'uint32')
+            halves = jax.numpy.concatenate([bits >> 16, bits & 0xffff])[:n_steps]
+            return low + (high - low) * (halves.astype(dtype) + 0.5) * 2. ** -16
+        return sample
+
+    return CoarseUniformRV(name='coarse_uniform')
 
 
 # Compiled functions -----------------------------------------------------------------------------
