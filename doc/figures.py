@@ -3,8 +3,9 @@
 The folder holds the output folders of the scripts under their own names, as they are when every
 script was started there with its default settings: ``mlp_output``, ``rbm_plots`` and so on; and
 ``rbm_cd1``, ``rbm_pcd15`` and ``rbm_cd25``, of the commands in the chapter about the likelihood.
-What is missing there is left as it is. Without a folder, only the figures are drawn that need none:
-the curves, from the histories in ``results``, and what a script computes in seconds.
+What is missing there is left as it is; MNIST is found as by the scripts. Without a folder, only the
+figures are drawn that need none: the curves, from the histories in ``results``, and what a script
+computes in seconds.
 """
 
 import csv
@@ -27,8 +28,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+import ais
 import convolutional_mlp
 import hmc
+from rbm import RBM
+from support import datasets
 from support.checkpoints import load_arrays
 from utils import save_picture, tile_raster_images
 
@@ -77,6 +81,18 @@ def keep_records(folder: Path) -> None:
         W = next(array for array in load_arrays(logistic).values() if array.ndim == 2)
         save_picture(IMAGES / 'logreg_filters.png',
                      tile_raster_images(W.T, (28, 28), (2, 5), tile_spacing=(1, 1)))
+
+
+def draw_data() -> None:
+    """The first image of each class in the training sets of MNIST and of the project's digits."""
+    rows = []
+    for name in ('mnist.pkl.gz', 'digits'):
+        data = datasets.read(name)
+        images, labels = data.train
+        first = [numpy.flatnonzero(labels == label)[0] for label in range(10)]
+        rows.append(tile_raster_images(images[first], data.image_shape, (1, 10), (1, 1),
+                                       scale_rows_to_unit_interval=False))
+    save_picture(IMAGES / 'data.png', numpy.vstack([rows[0], 0 * rows[0][:4], rows[1]]))
 
 
 def draw_overview() -> None:
@@ -175,6 +191,22 @@ def draw_rnnrbm() -> None:
     save(figure, 'rnnrbm_curve')
 
 
+def draw_annealing() -> None:
+    """How log Z by AIS comes to its exact value as there are more temperatures."""
+    rng = numpy.random.RandomState(1)
+    rbm = RBM(n_visible=100, n_hidden=12, numpy_rng=rng)
+    rbm.W.set_value(rng.normal(0, 1, size=(100, 12)).astype(theano.config.floatX))
+    numbers = [3, 10, 30, 100, 300, 1000, 3000]
+    estimates = [ais.ais_log_partition(rbm, numpy.zeros(100), n_temperatures=n) for n in numbers]
+    figure, (panel,) = figure_of(1)
+    panel.axhline(ais.exact_log_partition(rbm), color=ORANGE, label='exact')
+    panel.plot(numbers, [estimate.value for estimate in estimates], '.-', color=BLUE, label='AIS')
+    panel.set(xlabel='temperatures', ylabel='log Z', xscale='log')
+    panel.xaxis.set_major_formatter('{x:g}')
+    panel.legend(frameon=False)
+    save(figure, 'annealing')
+
+
 def draw_trajectories() -> None:
     """Paths of leapfrog steps over the contours of a Gaussian with correlation."""
     covariance = numpy.array([[1., 0.85], [0.85, 1.]])
@@ -212,6 +244,7 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
     IMAGES.mkdir(exist_ok=True)
     if folder is not None:
         keep_records(folder)
+        draw_data()
     for name in ('logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'SdA', 'DBN'):
         if (RESULTS / f'{name}.csv').exists():
             draw_errors(name)
@@ -219,6 +252,7 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
         if (RESULTS / f'{name}.csv').exists():
             draw()
     draw_overview()
+    draw_annealing()
     draw_trajectories()
     convolutional_mlp.edges(output_folder=str(IMAGES))
 

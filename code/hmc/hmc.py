@@ -28,7 +28,7 @@ rate of acceptance. While it does, the draws depend a little on their past and a
 References:
     - S. Duane, A. D. Kennedy, B. J. Pendleton, D. Roweth, "Hybrid Monte Carlo", 1987
     - R. M. Neal, "Probabilistic inference using Markov chain Monte Carlo methods", 1993
-    - R. M. Neal, "MCMC using Hamiltonian dynamics", 2010
+    - R. M. Neal, "MCMC using Hamiltonian dynamics", 2011
 """
 
 import sys

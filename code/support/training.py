@@ -123,7 +123,7 @@ def error_rates(errors: engine.MinibatchFunction) -> Callable[[], list[float]]:
 # Early stopping ---------------------------------------------------------------------------------
 
 class EarlyStopping:
-    """When to validate and when to stop, after the rule of Bengio (2012), section 3.3.2.
+    """When to validate and when to stop, after the rule of Bengio (2012).
 
     Training goes on for ``patience`` updates at least. Whenever the validation loss falls below
     ``improvement_threshold`` times the best so far, patience becomes ``patience_increase`` times
