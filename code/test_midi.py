@@ -1,7 +1,9 @@
 """Tests of MIDI files: what is read is what was written, and no file does harm."""
 
 import contextlib
+import errno
 import io
+import itertools
 import time
 import tracemalloc
 import zipfile
@@ -72,10 +74,10 @@ class MidiTest(TestCase):
         """The roll of the notes 60 to 64, in steps of half a beat at the default tempo."""
         return midiread(self.write(file_of(*tracks, **header)), (60, 65), dt).piano_roll
 
-    def fails(self, content, *parts):
+    def fails(self, content, *parts, dt=0.3):
         path = self.write(content)
         with self.assertRaises(UserError) as caught:
-            midiread(path)
+            midiread(path, dt=dt)
         self.assertEqual(str(caught.exception).count('\n'), 0)
         for part in (str(path), *parts):
             self.assertIn(part, str(caught.exception))
@@ -102,6 +104,48 @@ class RoundTripTest(MidiTest):
             midiwrite(self.folder / 'long.mid', roll, (60, 61), dt)
             numpy.testing.assert_array_equal(
                 midiread(self.folder / 'long.mid', (60, 61), dt).piano_roll, roll)
+
+    def test_the_longest_rolls(self):
+        """As many steps as are allowed, though rounded to ticks they may last a little longer."""
+        roll = numpy.zeros((midi.LONGEST, 1), 'uint8')
+        roll[[0, -1]] = 1
+        for dt in (0.0123457, 0.0010004, 0.001, 1 / 3, 17.1, 60):
+            midiwrite(self.folder / 'longest.mid', roll, (60, 61), dt)
+            numpy.testing.assert_array_equal(
+                midiread(self.folder / 'longest.mid', (60, 61), dt).piano_roll, roll, f'dt={dt}')
+            with mock.patch.object(midi, 'LONGEST', midi.LONGEST + 1):
+                longer = io.BytesIO()
+                midiwrite(longer, numpy.concatenate([roll, roll[:1]]), (60, 61), dt)
+            self.fails(longer.getvalue(), f'more than {midi.LONGEST} steps', dt=dt)
+
+    def test_rolls_too_large_to_be_read_again(self):
+        rng = numpy.random.RandomState(4)
+        stripes = numpy.zeros((midi.LONGEST, 128), 'uint8')
+        stripes[::2] = 1  # as many notes as there can be
+        path = self.write(b'what has been there', 'large.mid')
+        for roll, r in ((rng.randint(2, size=(8000, 88)), (21, 109)), (stripes, (0, 128))):
+            started = time.monotonic()
+            file = io.BytesIO()
+            for target in (path, file):
+                with self.assertRaisesRegex(UserError, f'more than {midi.LARGEST} bytes'):
+                    midiwrite(target, roll, r)
+            self.assertEqual((path.read_bytes(), file.getvalue()), (b'what has been there', b''))
+            self.assertLess(time.monotonic() - started, 20)
+
+    def test_the_largest_roll(self):
+        """The size at which a file is refused is the same in writing as in reading."""
+        roll = random_roll(numpy.random.RandomState(5), (21, 109))
+        file = io.BytesIO()
+        midiwrite(file, roll)
+        size = len(file.getvalue())
+        with mock.patch.object(midi, 'LARGEST', size):
+            midiwrite(self.folder / 'largest.mid', roll)
+            numpy.testing.assert_array_equal(midiread(self.folder / 'largest.mid').piano_roll, roll)
+        with mock.patch.object(midi, 'LARGEST', size - 1):
+            with self.assertRaisesRegex(UserError, f'more than {size - 1} bytes'):
+                midiwrite(self.folder / 'larger.mid', roll)
+            self.fails(file.getvalue(), f'more than {size - 1} bytes')
+        self.assertFalse((self.folder / 'larger.mid').exists())
 
     def test_any_file_once_read_is_stable(self):
         """Notes at any times, of any tempo: what is read and written is read again the same."""
@@ -178,6 +222,18 @@ class ReadingTest(MidiTest):
         numpy.testing.assert_array_equal(roll[:, 0], [1, 1, 1, 0, 0])
         numpy.testing.assert_array_equal(roll[:, 1], [0, 0, 0, 1, 1])
 
+    def test_notes_that_overlap_at_random(self):
+        """Notes of three pitches, each on a track of its own, begin and end with time steps."""
+        rng = numpy.random.RandomState(6)
+        for _ in range(30):
+            expected = numpy.zeros((20, 5), 'uint8')
+            tracks = [variable(20 * 240) + END[1:]]
+            for _ in range(rng.randint(1, 12)):
+                column, start, length = rng.randint(3), rng.randint(10), rng.randint(10)
+                expected[start:start + length, column] = 1
+                tracks.append(on(240 * start, 60 + column) + off(240 * length, 60 + column) + END)
+            numpy.testing.assert_array_equal(self.roll(*tracks), expected)
+
     def test_notes_outside_the_range(self):
         self.assertEqual(self.roll(on(0, 59) + off(480, 59) + on(0, 65) + off(9, 65) + END).sum(),
                          0)
@@ -223,6 +279,30 @@ class HostileTest(MidiTest):
             tracemalloc.stop()
         self.assertLess(time.monotonic() - started, 20)
 
+    def test_many_notes_that_never_end(self):
+        """The time they take is that of the notes and the steps, and not of their product."""
+        n_notes = 100_000
+        content = file_of(on(0, 60) + b'\x00\x3c\x40' * (n_notes - 1) + on(0, 62)
+                          + variable(96_000) + END[1:])  # 100 seconds
+        path = self.write(content)
+        started = time.monotonic()
+        mido.MidiFile(file=io.BytesIO(content))
+        parsed = time.monotonic()
+        roll = midiread(path, (60, 65), 100 / midi.LONGEST).piano_roll
+        # All but a part of it is for parsing, whatever the machine: the product took 20 times that.
+        self.assertLess(time.monotonic() - parsed, 5 * (parsed - started) + 1)
+        self.assertEqual(roll.shape, (midi.LONGEST, 5))
+        self.assertEqual(roll.sum(axis=0).tolist(), [midi.LONGEST, 0, midi.LONGEST, 0, 0])
+
+    def test_notes_that_wait_for_their_end(self):
+        """However many of one pitch sound, the end of the first is found at once."""
+        n_notes = 500_000
+        track = itertools.chain(itertools.repeat((0, mido.Message('note_on')), n_notes),
+                                itertools.repeat((1, mido.Message('note_off')), n_notes))
+        started = time.monotonic()
+        self.assertEqual(sum(1 for _ in midi._intervals(track, 2)), n_notes)
+        self.assertLess(time.monotonic() - started, 10)
+
     def test_any_damage_gives_a_result_or_one_line(self):
         rng = numpy.random.RandomState(3)
         tracks = [tempo(0, 400_000) + b'\x00\xff\x59\x02\x01\x00' + on(0, 60) + off(480, 60) + END,
@@ -251,6 +331,16 @@ class HostileTest(MidiTest):
         self.assertLess(time.monotonic() - started, 60)
 
 
+class FakePath:
+    """A path that gives, or raises, something else than a file when it is opened."""
+
+    def __init__(self, name, outcome):
+        self.name, self.open = name, mock.Mock(side_effect=outcome)
+
+    def __str__(self):
+        return self.name
+
+
 class FolderTest(MidiTest):
     def test_one_bad_file_is_skipped(self):
         good = self.write(file_of(on(0, 60) + off(480, 60) + END), 'good.mid')
@@ -262,12 +352,55 @@ class FolderTest(MidiTest):
         for name in ('bad.mid', 'silent.mid'):
             self.assertIn(name, stderr.getvalue())
 
+    def test_a_file_that_cannot_be_opened_or_read_is_skipped(self):
+        good = self.write(file_of(on(0, 60) + off(480, 60) + END), 'good.mid')
+        (self.folder / 'folder.mid').mkdir()
+        file = mock.MagicMock()
+        file.__enter__.return_value.read.side_effect = OSError(errno.EIO, 'Input/output error')
+        files = {'folder.mid': self.folder / 'folder.mid',
+                 'nowhere.mid': self.folder / 'nowhere.mid',
+                 'secret.mid': FakePath('secret.mid', PermissionError(errno.EACCES, 'It is mine')),
+                 'nameless.mid': FakePath('nameless.mid', IsADirectoryError()),
+                 'worn.mid': FakePath('worn.mid', [file])}
+        with contextlib.redirect_stderr(io.StringIO()) as stderr:
+            tunes = midi.read_all([*files.values(), good])
+        self.assertEqual([tune.name for tune in tunes], ['good.mid'])
+        notices = stderr.getvalue().splitlines()
+        self.assertEqual(len(notices), len(files))
+        for name, notice in zip(files, notices, strict=True):
+            self.assertRegex(notice, f'^NOTICE: .*{name}: cannot be read .* It is left out.$')
+        for reason, notice in zip(('It is mine', 'IsADirectoryError', 'Input/output error'),
+                                  notices[2:], strict=True):
+            self.assertIn(f'({reason})', notice)
+
     def test_none_left(self):
         bad = self.write(b'bad', 'bad.mid')
         for paths in ([], [bad]):
             with contextlib.redirect_stderr(io.StringIO()), \
                     self.assertRaisesRegex(UserError, f'none of {len(paths)} MIDI files'):
                 midi.read_all(paths)
+
+    def test_damaged_and_encrypted_members_of_an_archive(self):
+        path = self.folder / 'tunes.zip'
+        note = file_of(on(0, 60) + off(480, 60) + END)
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_BZIP2) as archive:
+            for name in ('bz2.mid', 'header.mid', 'secret.mid', 'good.mid'):
+                archive.writestr(name, note)
+        content = bytearray(path.read_bytes())
+        content[content.index(b'BZh') + 4] ^= 1
+        content[content.index(b'header.mid')] ^= 1  # no longer what the directory says
+        # The flag of encryption, in the directory at the end, whose entries have 46 bytes before
+        # the name and the flags as the ninth and tenth.
+        content[content.rindex(b'secret.mid') - 46 + 8] |= 1
+        path.write_bytes(content)
+        with zipfile.ZipFile(path) as archive, \
+                contextlib.redirect_stderr(io.StringIO()) as stderr:
+            tunes = midi.read_all(sorted(zipfile.Path(archive).iterdir(), key=str))
+        self.assertEqual([tune.name for tune in tunes], ['good.mid'])
+        notices = stderr.getvalue().splitlines()
+        self.assertEqual(len(notices), 3)
+        for name, notice in zip(('bz2', 'header', 'secret'), notices, strict=True):
+            self.assertRegex(notice, f'^NOTICE: .*{name}.mid: cannot be unpacked .* left out.$')
 
     def test_members_of_an_archive(self):
         path = self.folder / 'tunes.zip'

@@ -20,7 +20,7 @@ import math
 import os
 import re
 import sys
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,19 +86,26 @@ def midiread(filename: Any, r: tuple[int, int] = (21, 109), dt: float = 0.3) -> 
     :param r: numbers of the lowest note, and of the one above the highest; others are left out
     :param dt: length of a time step in seconds; a shorter note may fall between two of them
     :raises UserError: when the file is broken, or claims to be longer than ``LONGEST`` steps
+    :raises OSError: when it cannot be opened, or the disk fails
     """
     check_resolution(r, dt)
     path = filename if hasattr(filename, 'open') else Path(filename)
     notes, end = _notes(path, dt)
     piano_roll = numpy.zeros((_first_step(end, dt), N_PITCHES), dtype='uint8')
-    for pitch, start, stop in notes:
-        piano_roll[_first_step(start, dt):_first_step(stop, dt), pitch] = 1
+    # Notes of one pitch may overlap, and a file of a megabyte has room for 350,000 that all last to
+    # its end. Sorted by pitch and start, each fills only what those before it have left.
+    filled = [0] * N_PITCHES
+    for pitch, start, stop in sorted(notes):
+        first, last = max(filled[pitch], _first_step(start, dt)), _first_step(stop, dt)
+        if first < last:
+            piano_roll[first:last, pitch] = 1
+            filled[pitch] = last
     return Tune(numpy.ascontiguousarray(piano_roll[:, slice(*r)]), tuple(r), dt, path.name)
 
 
 def read_all(paths: Iterable[Any], r: tuple[int, int] = (21, 109),
              dt: float = 0.3) -> list[Tune]:
-    """Read many files; one that is broken, or empty, is reported on stderr and left out.
+    """Read many files; one that is broken, unreadable or empty is reported on stderr and left out.
 
     :param paths: as for :func:`midiread`
     :raises UserError: when none is left
@@ -111,6 +118,11 @@ def read_all(paths: Iterable[Any], r: tuple[int, int] = (21, 109),
             tune = midiread(path, r, dt)
         except UserError as error:
             print(f'NOTICE: {error} It is left out.', file=sys.stderr)
+            continue
+        except OSError as error:
+            reason = _shown(error.strerror or type(error).__name__)
+            print(f'NOTICE: {_shown(path)}: cannot be read ({reason}): see that it is a file, and '
+                  'one that you may read. It is left out.', file=sys.stderr)
             continue
         if not tune.piano_roll.any():
             print(f'NOTICE: {_shown(path)}: has no note from {r[0]} to {r[1] - 1}. It is left out.',
@@ -128,6 +140,7 @@ def _first_step(seconds, dt):
 
 
 def _shown(path):
+    """On one line, whatever it is called."""
     return ' '.join(str(path).split())
 
 
@@ -136,9 +149,7 @@ def _notes(path, dt):
     def broken(what):
         return UserError(f'{_shown(path)}: {what}: delete it, or replace it by a good copy.')
 
-    with path.open('rb') as file:
-        # No more than that is ever unpacked, if the file lies in an archive.
-        content = _read(file, broken)
+    content = _content(path, broken)
     if len(content) > LARGEST:
         raise broken(f'has more than {LARGEST} bytes, which no tune needs')
     if ENDLESS.search(content):
@@ -160,18 +171,23 @@ def _notes(path, dt):
     if end > 2**40:  # further than that, seconds cannot be computed exactly
         raise broken(f'claims to last {end:.0e} ticks' if end < 10**300 else 'claims to be endless')
     seconds_at = _Clock(midi.ticks_per_beat, tracks, broken)
-    steps = seconds_at(end) / dt
-    if steps > LONGEST:
+    # In rows, as everywhere: a length in ticks is rounded, and may be a little more than as many.
+    if _first_step(seconds_at(end), dt) > LONGEST:
         raise broken(f'claims to last {seconds_at(end):.0f} seconds, more than {LONGEST} steps')
     notes = [(pitch, seconds_at(start), seconds_at(stop))
              for track in tracks for pitch, start, stop in _intervals(track, end)]
     return notes, seconds_at(end)
 
 
-def _read(file, broken):
+def _content(path, broken):
     try:
-        return file.read(LARGEST + 1)
-    except Exception as error:  # zlib and zipfile, of a damaged archive
+        with path.open('rb') as file:
+            # No more than that is ever unpacked, if the file lies in an archive.
+            return file.read(LARGEST + 1)
+    except Exception as error:  # zlib, zipfile and others, of a damaged or encrypted archive
+        # Of these bz2 raises a bare OSError; those of the disk have a number, or their own type.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
         raise broken(f'cannot be unpacked ({type(error).__name__})') from error
 
 
@@ -186,7 +202,7 @@ def _at_ticks(track):
 
 def _intervals(track, end):
     """Triples of pitch, first and last-plus-one tick of every note of a track."""
-    sounding = defaultdict(list)
+    sounding = defaultdict(deque)
     for now, message in track:
         if message.type not in ('note_on', 'note_off') or message.channel == DRUMS:
             continue
@@ -194,7 +210,7 @@ def _intervals(track, end):
         if message.type == 'note_on' and message.velocity > 0:
             sounding[key].append(now)
         elif sounding[key]:  # some files switch off what has not been on
-            yield message.note, sounding[key].pop(0), now
+            yield message.note, sounding[key].popleft(), now
     for (_, pitch), starts in sounding.items():  # and some never do
         for start in starts:
             yield pitch, start, end
@@ -235,7 +251,8 @@ def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
     :param piano_roll: 0 or 1, of any type, (time steps, r[1] - r[0])
     :param r: numbers of the lowest note, and of the one above the highest
     :param dt: length of a time step in seconds
-    :raises UserError: when this is no piano-roll
+    :raises UserError: when this is no piano-roll, or has so many notes that :func:`midiread` would
+        refuse the file; nothing is written then
     """
     check_resolution(r, dt)
     roll = numpy.asarray(piano_roll)
@@ -244,19 +261,25 @@ def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
                         f'{r[1] - r[0]}), with {LONGEST} steps at most')
     if not ((roll == 0) | (roll == 1)).all():
         raise UserError('a piano-roll consists of 0 and 1, but other values were given')
+    changes = _changes(roll)
+    # Each takes three bytes at least: what is far too large is refused before it takes gigabytes.
+    if 3 * numpy.count_nonzero(changes) > LARGEST:
+        raise _too_large()
     # A beat is a time step where the format allows, so that a step is a whole number of ticks.
     tempo = min(max(1, round(1e6 * dt)), 2**24 - 1)
     track = mido.MidiTrack([mido.MetaMessage('set_tempo', tempo=tempo)])
     now = 0
-    for step, column, change in _changes(roll):
+    for step, column in numpy.argwhere(changes).tolist():
         tick = round(step * dt * 1e6 / tempo * TICKS)
-        track.append(mido.Message('note_on' if change > 0 else 'note_off',
+        track.append(mido.Message('note_on' if changes[step, column] > 0 else 'note_off',
                                   note=int(r[0] + column), velocity=64, time=tick - now))
         now = tick
     end = round(len(roll) * dt * 1e6 / tempo * TICKS)
     track.append(mido.MetaMessage('end_of_track', time=end - now))
     content = io.BytesIO()
     mido.MidiFile(type=0, ticks_per_beat=TICKS, tracks=[track]).save(file=content)
+    if len(content.getvalue()) > LARGEST:
+        raise _too_large()
     if hasattr(filename, 'write'):
         filename.write(content.getvalue())
     else:
@@ -264,11 +287,14 @@ def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
 
 
 def _changes(roll):
-    """Triples of step, column and 1 for a note that begins there or -1 for one that ends."""
+    """1 where a note begins and -1 where one ends, else 0, int8 (time steps + 1, notes)."""
     silence = numpy.zeros((1, roll.shape[1]), dtype='int8')
-    changes = numpy.diff(numpy.concatenate([silence, roll.astype('int8'), silence]), axis=0)
-    return [(int(step), int(column), int(changes[step, column]))
-            for step, column in zip(*numpy.nonzero(changes), strict=True)]
+    return numpy.diff(numpy.concatenate([silence, roll.astype('int8'), silence]), axis=0)
+
+
+def _too_large():
+    return UserError(f'a piano-roll was given whose notes need more than {LARGEST} bytes of MIDI, '
+                     'which midiread would not read again: write it in several pieces')
 
 
 # Tonality ---------------------------------------------------------------------------------------

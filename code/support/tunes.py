@@ -80,7 +80,7 @@ def walk(rng: numpy.random.RandomState, chords: Sequence[int], beats: int,
     """Degrees of the melody, one a quaver: chord tones on the beats, steps between them."""
     melody, now = [], 4
     for bar, chord in enumerate(chords):
-        tones = sorted(chord % 7 + third + octave for third in (0, 2, 4) for octave in (-7, 0, 7))
+        tones = sorted(chord + third + octave for third in (0, 2, 4) for octave in (-7, 0, 7))
         tones = [tone for tone in tones if 0 <= tone <= 11]  # where a fiddle or a whistle sings
         for _ in range(beats):
             near = sorted(tones, key=lambda tone: (abs(tone - now), tone))
