@@ -30,8 +30,8 @@ References:
       log-likelihood using reverse annealing", 2015
 """
 
-import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -213,6 +213,7 @@ def ais_log_partition(rbm: RBM, base_biases: numpy.ndarray, n_chains: int = 100,
     :param base_biases: visible biases of the model to start from, (n_visible,)
     :param n_chains: independent chains
     :param n_temperatures: Gibbs steps of each of them
+    :param seed: of the first states and the chains
     """
     rng = numpy.random.RandomState(seed)
     # samples of the model A
@@ -230,6 +231,8 @@ def reverse_ais_log_likelihood(rbm: RBM, base_biases: numpy.ndarray, images: num
 
     :param base_biases: visible biases of the model at which the chains end, (n_visible,)
     :param images: zeros and ones, (n_images, n_visible)
+    :param n_temperatures: Gibbs steps of each chain
+    :param seed: of the chains
     """
     betas = inverse_temperatures(n_temperatures)[::-1]
     base_hbias = numpy.zeros(rbm.n_hidden)
@@ -288,6 +291,7 @@ def dbn_lower_bound(rbms: Sequence[RBM], log_z: Estimate, images: numpy.ndarray,
     :param log_z: log Z of the last one
     :param images: zeros and ones, (n_images, n_visible)
     :param n_draws: draws from q for each image
+    :param seed: of these
     """
     rng = numpy.random.RandomState(seed)
     bounds = numpy.zeros(len(images))
@@ -329,14 +333,16 @@ def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
         measured; MNIST when left out
     :param n_chains: chains of AIS
     :param n_temperatures: Gibbs steps of each chain
-    :param n_reverse: test images from which chains of reverse AIS start; 0 for none
+    :param n_reverse: test images, chosen at random, from which chains of reverse AIS start; 0 for
+        none. For RBMs only
     :param seed: of the pixels and the chains
     """
     training.check_settings({name: value for name, value in locals().items()
                              if name in ('n_chains', 'n_temperatures', 'seed')})
     if n_reverse < 0:
         raise UserError(f'--n-reverse is {n_reverse}, but has to be at least 0')
-    script = checkpoints.read_description(model)['script']
+    trained = checkpoints.read_description(model)
+    script = trained['script']
     if script not in ('rbm', 'DBN'):
         raise UserError(f'{model} holds a run of {script}.py, not of rbm.py or DBN.py')
     rbms = [load_rbm(model)] if script == 'rbm' else load_rbms(model)
@@ -349,14 +355,21 @@ def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
     if test.shape[1] != rbms[0].n_visible:
         raise UserError(f'the images of {data.name} have {test.shape[1]} pixels, the model has '
                         f'{rbms[0].n_visible} visible units: name the data set of its training')
+    if data.sha256 != trained['data_sha256']:
+        if dataset is None:
+            raise UserError(f'{model} was trained on {trained["data_name"]}, which {data.name} is '
+                            'not: name the data to measure it on by --dataset')
+        print(f'NOTICE: {model} was trained on {trained["data_name"]}, and is measured on '
+              f'{data.name}', file=sys.stderr)
 
     results = {}
+    chain_seed, reverse_seed, draw_seed = rng.randint(2 ** 30, size=3)
     seen = data.train[0]
     for rbm in rbms[:-1]:  # the RBM on top sees what the layers below make of the images
         W, hbias, _ = (numpy.asarray(param.get_value()) for param in rbm.params)
         seen = expit(seen @ W + hbias)
     top, base = rbms[-1], base_rate_biases(seen)
-    log_z = ais_log_partition(top, base, n_chains, n_temperatures, seed)
+    log_z = ais_log_partition(top, base, n_chains, n_temperatures, chain_seed)
     results['log Z'] = log_z
     print(f'log Z by AIS: {log_z}')
     if min(top.n_visible, top.n_hidden) <= ENUMERABLE:
@@ -364,20 +377,26 @@ def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
         results['exact log Z'] = Estimate(exact, exact, exact)
         print(f'log Z exactly: {exact:.2f}')
     if len(rbms) > 1:
-        name, value = 'lower bound', dbn_lower_bound(rbms, log_z, test, seed=seed)
+        name, value = 'lower bound', dbn_lower_bound(rbms, log_z, test, seed=draw_seed)
     else:
         name, value = 'log-probability', mean_estimate(-free_energies(top, test)).minus(log_z)
     results[name] = value
     print(f'average test {name} by AIS: {value}')
-    if len(rbms) == 1 and n_reverse:
-        value = reverse_ais_log_likelihood(top, base, test[:n_reverse], n_temperatures, seed)
-        results['log-probability, reverse AIS'] = value
-        print(f'average test log-probability by reverse AIS, {len(test[:n_reverse])} images: '
-              f'{value}')
-    record = {'data': data.name, 'n_chains': n_chains, 'n_temperatures': n_temperatures,
-              'n_reverse': n_reverse, 'seed': seed,
-              'nats': {name: asdict(estimate) for name, estimate in results.items()}}
-    checkpoints.save_text(Path(model) / 'ais.json', json.dumps(record, indent=2) + '\n')
+    # A random choice: the first images of MNIST's test set are easier than the rest.
+    chosen = test[rng.permutation(len(test))[:n_reverse if len(rbms) == 1 else 0]]
+    if len(chosen):
+        value = mean_estimate(-free_energies(top, chosen)).minus(log_z)
+        results['log-probability of the chosen'] = value
+        print(f'the same by AIS, {len(chosen)} images: {value}')
+        value = reverse_ais_log_likelihood(top, base, chosen, n_temperatures, reverse_seed)
+        results['log-probability of the chosen, reverse AIS'] = value
+        print(f'the same by reverse AIS, these images: {value}')
+    path = Path(model) / 'ais.json'
+    checkpoints.save_record(path, {
+        'data': data.name, 'data_sha256': data.sha256, 'n_chains': n_chains,
+        'n_temperatures': n_temperatures, 'n_reverse': len(chosen), 'seed': seed,
+        'nats': {name: asdict(estimate) for name, estimate in results.items()}})
+    print(f'The data set was {data.name}; the numbers are in {path}')
     return results
 
 

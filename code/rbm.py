@@ -26,6 +26,8 @@ References:
     - Y. Bengio, "Learning deep architectures for AI", 2009, chapter 5
 """
 
+from collections.abc import Callable
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -102,6 +104,7 @@ class RBM:
     def sample_h_given_v(self, v0_sample: T.TensorVariable) -> list[T.TensorVariable]:
         """Draw the hidden units given the visible ones.
 
+        :param v0_sample: (n_examples, n_visible)
         :return: pre-sigmoid activation, probability and sample, (n_examples, n_hidden) each
         """
         pre_sigmoid_h1, h1_mean = self.propup(v0_sample)
@@ -119,6 +122,7 @@ class RBM:
     def sample_v_given_h(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
         """Draw the visible units given the hidden ones.
 
+        :param h0_sample: (n_examples, n_hidden)
         :return: pre-sigmoid activation, probability and sample, (n_examples, n_visible) each
         """
         pre_sigmoid_v1, v1_mean = self.propdown(h0_sample)
@@ -127,6 +131,7 @@ class RBM:
     def gibbs_hvh(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
         """One step of Gibbs sampling that begins and ends with the hidden units.
 
+        :param h0_sample: (n_examples, n_hidden)
         :return: activation, probability and sample of v, then the same of h
         """
         v1 = self.sample_v_given_h(h0_sample)
@@ -135,6 +140,7 @@ class RBM:
     def gibbs_vhv(self, v0_sample: T.TensorVariable) -> list[T.TensorVariable]:
         """One step of Gibbs sampling that begins and ends with the visible units.
 
+        :param v0_sample: (n_examples, n_visible)
         :return: activation, probability and sample of h, then the same of v
         """
         h1 = self.sample_h_given_v(v0_sample)
@@ -225,13 +231,18 @@ class GaussianRBM(RBM):
                 - T.sum(T.softplus(wx_b), axis=1))
 
     def propdown(self, hid: T.TensorVariable) -> list[T.TensorVariable]:
-        """Mean of v given h, hW' + b, twice: there is no sigmoid here."""
+        """Mean of v given h, hW' + b, twice: there is no sigmoid here.
+
+        :param hid: (n_examples, n_hidden)
+        :return: (n_examples, n_visible) each
+        """
         mean = T.dot(hid, self.W.T) + self.vbias
         return [mean, mean]
 
     def sample_v_given_h(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
         """Draw the visible units given the hidden ones, from N(hW' + b, 1).
 
+        :param h0_sample: (n_examples, n_hidden)
         :return: mean, mean and sample, (n_examples, n_visible) each
         """
         _, v1_mean = self.propdown(h0_sample)
@@ -264,6 +275,11 @@ def standardize(data: SharedDataSets) -> SharedDataSets:
     since a pixel that hardly ever changes would otherwise count as much as any other, noise and
     all. Whitening, which also takes away the correlations between pixels, goes further; it suits
     natural images, whose neighbouring pixels are nearly alike.
+
+    :param data: three pairs of shared images, floatX (n_examples, n_pixels), and labels; changed
+        in place
+    :return: the same object
+    :raises UserError: when all training images are the same
     """
     train = numpy.asarray(data[0][0].get_value(borrow=True))
     mean = train.mean(axis=0, dtype='float64')
@@ -316,10 +332,12 @@ class Sampler:
 
 
 def plot_samples(rbm: RBM, start: numpy.ndarray, n_samples: int, plot_every: int,
-                 image_shape: tuple[int, int]) -> numpy.ndarray:
+                 image_shape: tuple[int, int],
+                 after_row: Callable[[], None] = lambda: None) -> numpy.ndarray:
     """A picture with a column for each chain, and a row after every ``plot_every`` Gibbs steps.
 
     :param start: first visible states, (n_chains, n_visible)
+    :param after_row: called after every row; may stop the work by an exception
     :return: uint8, (height, width); each row of tiles is followed by an empty line of pixels
     """
     n_chains = len(start)
@@ -332,6 +350,7 @@ def plot_samples(rbm: RBM, start: numpy.ndarray, n_samples: int, plot_every: int
         picture[top:top + height] = tile_raster_images(
             sampler.advance(plot_every), img_shape=image_shape, tile_shape=(1, n_chains),
             tile_spacing=(1, 1))
+        after_row()
     return picture
 
 
@@ -409,7 +428,8 @@ def test_rbm(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str
         first = rng.randint(len(test_images) - n_chains) if len(test_images) > n_chains else 0
         start = numpy.asarray(data[2][0].get_value(borrow=True))[first:first + n_chains]
         save_picture(run.folder / 'samples.png',
-                     plot_samples(rbm, start, n_samples, plot_every, data.image_shape))
+                     plot_samples(rbm, start, n_samples, plot_every, data.image_shape,
+                                  after_row=run.save_if_due))
         run.keep_model()
         scores = {'cost': history[-1]['cost']} if history else {}
         run.finish(scores)

@@ -44,7 +44,6 @@ References:
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -68,6 +67,7 @@ STEPS_TO_GENERATE = 200
 GIBBS_STEPS_TO_GENERATE = 25
 
 FRAMES_PER_CALL = 10_000  # whose biases are computed at once
+SUBSEQUENCES_PER_CALL = 200  # between two chances to interrupt RnnRbm.train
 CHAINS_PER_CALL = 2000  # of annealed importance sampling, side by side
 
 # What is asked of a model that has been trained, and is no setting of its training.
@@ -346,8 +346,9 @@ class Subsequences:
     @classmethod
     def cut(cls, rolls: Sequence[numpy.ndarray], length: int) -> 'Subsequences':
         """Cut piano-rolls, each (time steps, n_visible), into pieces of this length."""
-        if length < 1:
-            raise UserError(f'a subsequence of {length} frames was asked for: give at least 1')
+        if length < 2:
+            raise UserError(f'--batch-size is {length}, but a subsequence needs 2 frames or more: '
+                            'its last one teaches the network nothing')
         frames, mask, pieces, n = [], [], [], 0
         for roll in rolls:
             n_pieces = -(-len(roll) // length)
@@ -468,13 +469,20 @@ class RnnRbm:
         try:
             for epoch in range(num_epochs):
                 order = subsequences.order(self.seed, epoch)
-                monitor = float(numpy.mean(step.run(order), dtype='float64'))
+                # In parts, since Ctrl-C has to wait for the end of a call.
+                monitors = [step.run(order[first:last]) for first, last in training.pieces(
+                    0, len(order), SUBSEQUENCES_PER_CALL)]
+                monitor = float(numpy.mean(numpy.concatenate(monitors), dtype='float64'))
                 training.say(report(epoch, num_epochs, monitor))
         except KeyboardInterrupt:
             print('Interrupted: the model is as the last update has left it')
 
     def sample(self, n_steps: int = STEPS_TO_GENERATE) -> numpy.ndarray:
-        """A new piano-roll, uint8 (n_steps, r[1] - r[0]); the next call gives another one."""
+        """A new piano-roll; the next call gives another one.
+
+        :param n_steps: its length
+        :return: zeros and ones, uint8 (n_steps, r[1] - r[0])
+        """
         u0 = self.parameters.u0
         self.u.set_value(numpy.zeros_like(self.u.get_value()) if u0 is None else u0.get_value())
         return self.next_frame.run(range(n_steps)).astype('uint8')
@@ -482,6 +490,7 @@ class RnnRbm:
     def generate(self, filename: str | os.PathLike, show: bool = True) -> None:
         """Write a new tune of 200 time steps as a MIDI file.
 
+        :param filename: of the MIDI file
         :param show: also draw its piano-roll, into a PNG of the same name
         """
         piano_roll = self.sample()
@@ -705,9 +714,10 @@ class TuneData:
         return cls(name, sha256.hexdigest(), (1, rolls[0].shape[1]))
 
 
-def saved_model(output_folder: str | os.PathLike) -> RnnRbm:
+def saved_model(output_folder: str | os.PathLike, seed: int | None = None) -> RnnRbm:
     """The model that a run of this script has left in its folder.
 
+    :param seed: of its samples; None for that of the run
     :raises UserError: when there is none
     """
     folder = Path(output_folder)
@@ -716,7 +726,8 @@ def saved_model(output_folder: str | os.PathLike) -> RnnRbm:
         raise UserError(f'{folder} holds a run of {state["script"]}: give the output folder of '
                         'a run of rnnrbm')
     names = ('n_hidden', 'n_hidden_recurrent', 'r', 'dt', 'learn_u0', 'transpose', 'seed')
-    model = RnnRbm(**{name: state['settings'][name] for name in names})
+    settings = {name: state['settings'][name] for name in names}
+    model = RnnRbm(**settings | ({} if seed is None else {'seed': seed}))
     checkpoints.load_model(folder, model.params)
     return model
 
@@ -742,23 +753,23 @@ def tunes_to_evaluate(which: str, dataset: str | None) -> tuple[str, list[datase
 
 def evaluate_saved(output_folder: str, which: str, dataset: str | None, n_frames: int,
                    n_chains: int, n_temperatures: int, seed: int | None) -> Evaluation:
-    """Evaluate the model of an output folder, and write ``evaluation.json`` beside it.
+    """Evaluate the model of an output folder, and write ``evaluation_WHICH.json`` beside it.
 
     For the parameters see :func:`tunes_to_evaluate` and :func:`evaluate`.
     """
     training.check_settings({'n_chains': n_chains, 'n_temperatures': n_temperatures, 'seed': seed})
-    model = saved_model(output_folder)
-    seed = model.seed if seed is None else seed
+    model = saved_model(output_folder, seed)
     print('... loading data', flush=True)
     name, files = tunes_to_evaluate(which, dataset)
     rolls = model.read(files)
     print('... evaluating the model', flush=True)
-    evaluation = evaluate(model.parameters, rolls, n_frames, n_chains, n_temperatures, seed)
+    evaluation = evaluate(model.parameters, rolls, n_frames, n_chains, n_temperatures, model.seed)
     print(evaluation)
-    record = {'data': name, 'n_chains': n_chains, 'n_temperatures': n_temperatures, 'seed': seed,
-              **asdict(evaluation)}
-    checkpoints.save_text(Path(output_folder) / 'evaluation.json',
-                          json.dumps(record, indent=2) + '\n')
+    path = Path(output_folder) / f'evaluation_{Path(which).stem}.json'
+    checkpoints.save_record(path, {
+        'data': name, 'n_chains': n_chains, 'n_temperatures': n_temperatures, 'seed': model.seed,
+        **asdict(evaluation)})
+    print(f'The tunes were those of {name}; the numbers are in {path}')
     return evaluation
 
 
@@ -811,7 +822,7 @@ def test_rnnrbm(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = 
         if number < 0:
             raise UserError(f'{option} is {number}, but has to be at least 0')
     if generate:
-        write_samples(saved_model(output_folder), Path(output_folder), generate)
+        write_samples(saved_model(output_folder, seed), Path(output_folder), generate)
         print(f'{generate} tunes and their pictures are in {output_folder}')
     if evaluate is not None:
         evaluate_saved(output_folder, evaluate, dataset, n_frames, n_chains, n_temperatures, seed)
@@ -829,6 +840,8 @@ def test_rnnrbm(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = 
     subsequences = Subsequences.cut(rolls, batch_size)
     step = model.training_function(subsequences)
     with Run('rnnrbm', settings, data, model.params, others=model.velocities) as run:
+        # Asked for in any case: a run that began without it cannot have it later.
+        run.stage('single frames', pretraining_epochs)
         if pretraining_epochs:
             print('... pre-training the model', flush=True)
             training.train_epochs(

@@ -82,9 +82,17 @@ def train(run: checkpoints.Run, network: StackedNetwork, data: SharedDataSets,
     """Pretrain the layers one after the other, from the bottom to the top, then finetune them all.
 
     :param run: of which this is all the training
+    :param network: the stack, whose parameters the functions change
+    :param data: training, validation and test set, for the finetuning
     :param pretraining_fns: for each layer, a function of a minibatch index and ``lr``
+    :param pretraining_epochs: epochs for each layer
+    :param pretrain_lr: learning rate in these
+    :param finetune_lr: learning rate of the finetuning
+    :param training_epochs: epochs of finetuning at most
+    :param batch_size: examples in a minibatch of the finetuning
     :param patience_epochs: epochs of finetuning before early stopping may end it
     :param pretrained: called between the two
+    :return: the network with its best parameters, and the scores
     """
     train_fn, valid_score, test_score = network.build_finetune_functions(
         data, batch_size, finetune_lr)

@@ -218,7 +218,8 @@ class TestRun(CheckpointCase):
     def test_overwriting_leaves_nothing_stale(self):
         for finished in (False, True):
             self.write(('training', 3, 2), finished=finished)
-            (self.folder / 'curves.png').write_bytes(b'old')
+            for name in ('curves.png', 'filters_at_epoch_7.png', 'sample1.mid', 'ais.json'):
+                (self.folder / name).write_bytes(b'old')
             (self.folder / 'notes.txt').write_text('mine')
             # A finished run may be replaced unasked.
             run = self.open(overwrite=not finished)

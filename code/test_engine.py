@@ -188,6 +188,22 @@ class TestUnusualSteps(TestCase):
         step.run(range(2))
         self.assertEqual(state.get_value().tolist(), [[3, 3, 3]])
 
+    def test_chain_through_a_single_unit(self):
+        """A length of 1, in a step with a scan inside the scan over minibatches."""
+        W = theano.shared(numpy.ones((1, 3), theano.config.floatX), name='W')
+        state = theano.shared(numpy.zeros((2, 1), theano.config.floatX), name='state')
+        streams, index = engine.RandomStreams(1), T.lscalar('index')
+
+        def walk(h):
+            p = T.sigmoid(T.dot(T.dot(h, W), W.T))
+            return [streams.bernoulli(p.shape, p)]
+
+        (end,), updates = engine.repeat(walk, state, n_steps=3)
+        step = engine.function([index], T.sum(end), [*updates, (state, end), (W, 1.5 * W)])
+        sums = step.run(range(8))
+        self.assertEqual(set(sums.tolist()) - {0, 1, 2}, set())
+        self.assertEqual(float(step(8)), 2)  # by now the weights leave no doubt
+
     def test_draw_that_nothing_depends_on(self):
         streams, index = engine.RandomStreams(1), T.lscalar('index')
         used = streams.uniform((3,))
@@ -281,6 +297,15 @@ class TestRewrite(TestCase):
         products = [node for node in function.maker.fgraph.toposort()
                     if 'Dot' in str(node.op) or 'dot' in str(node.op)]
         self.assertEqual([node.inputs[0].type.shape for node in products], [(5, 3)])
+
+
+    def test_weights_with_one_row(self):
+        """They would be a row times a transpose again, without end."""
+        W = theano.shared(numpy.array([[1., 2., 4.]]), shape=(1, 3))
+        x = T.tensor('x', dtype='float64', shape=(1, 3))
+        with self.assertNoLogs('pytensor'):
+            function = theano.function([x], T.dot(x, W.T), mode='NUMBA')
+        self.assertEqual(function([[1., 1., 1.]]).tolist(), [[7.]])
 
 
 class TestFlags(TestCase):

@@ -19,6 +19,7 @@ import importlib.metadata
 import importlib.util
 import io
 import json
+import math
 import os
 import platform
 import signal
@@ -43,6 +44,10 @@ from support.errors import UserError
 CHECKPOINT = 'checkpoint.npz'
 MODEL = 'model.npz'
 PRETRAINED = 'pretrained.npz'
+# What the scripts make of a model; that of an earlier run goes when a new one begins.
+RESULTS = (MODEL, PRETRAINED, 'history.csv', 'curves.png', '*filters*.png', 'samples.png',
+           'sample[0-9]*.mid', 'sample[0-9]*.png', 'ais.json', 'evaluation_*.json')
+HOW_TO_GO_ON = 'give the same command with --resume to go on'
 SECONDS_BETWEEN_CHECKPOINTS = 30
 # Not among what a run is resumed with: where and how it goes, and what is drawn after training.
 NOT_SETTINGS = ('output_folder', 'resume', 'overwrite', 'dataset', 'n_chains', 'n_samples',
@@ -178,16 +183,19 @@ def model_shapes(output_folder: str | os.PathLike, ndims: Sequence[int] = (2, 1)
 
 
 def read_description(output_folder: str | os.PathLike) -> dict[str, Any]:
-    """What ``run.json`` says of a model: the ``script`` that trained it, its ``settings`` and
-    ``image_shape``, the (height, width) of its images.
+    """What ``run.json`` says of a model: the ``script`` that trained it, its ``settings``, the
+    ``data_name`` and ``data_sha256`` of its data set, and ``image_shape``, the (height, width) of
+    the images.
 
     :raises UserError: when the folder holds no run, or the file is broken
     """
     path = Path(output_folder) / 'run.json'
     try:
         description = json.loads(path.read_text(encoding='utf-8'))
+        data = description['data']
         return {'script': str(description['script']), 'settings': dict(description['settings']),
-                'image_shape': tuple(description['data']['image_shape'])}
+                'data_name': str(data['name']), 'data_sha256': str(data['sha256']),
+                'image_shape': tuple(data['image_shape'])}
     except FileNotFoundError:
         raise UserError(f'there is no {path}: give the output folder of a run') from None
     except (ValueError, KeyError, TypeError):
@@ -252,8 +260,9 @@ class Run:
                             'or lose it with --overwrite')
         # The old checkpoint is replaced first: the rest means nothing without it.
         self.save()
-        for name in (MODEL, PRETRAINED, 'history.csv', 'curves.png'):
-            (self.folder / name).unlink(missing_ok=True)
+        for pattern in RESULTS:
+            for path in self.folder.glob(pattern):
+                path.unlink()
 
     def _resume(self, path):
         arrays, saved = load_checkpoint(path)
@@ -300,7 +309,7 @@ class Run:
 
     def _interrupt(self, number, frame):
         if self.interrupted:  # asked for twice: do not wait for the end of the present call
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(HOW_TO_GO_ON)
         self.interrupted = True
 
     # Stages: the pretraining of a layer, the finetuning ...
@@ -329,6 +338,14 @@ class Run:
         """Whether the last checkpoint is so old, or an interruption so near, that one is due."""
         return self.interrupted or time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
 
+    def save_if_due(self) -> None:
+        """Write a checkpoint where one is due; for work that may take long.
+
+        :raises KeyboardInterrupt: as in :meth:`save`
+        """
+        if self.checkpoint_is_due():
+            self.save()
+
     def save(self, status: str = 'running') -> None:
         """Write the checkpoint, the history and ``run.json``.
 
@@ -345,11 +362,10 @@ class Run:
             self.model_is_saved = True
         if self.state['history']:
             save_text(self.folder / 'history.csv', _as_csv(self.state['history']))
-        save_text(self.folder / 'run.json', json.dumps(
-            self.describe('interrupted' if stopping else status), indent=2) + '\n')
+        save_record(self.folder / 'run.json', self.describe('interrupted' if stopping else status))
         self.saved_at = time.monotonic()
         if stopping:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(HOW_TO_GO_ON)
 
     def keep_model(self) -> None:
         """Make the present parameters those of ``model.npz``, which the next checkpoint writes."""
@@ -402,6 +418,17 @@ def save_text(path: Path, text: str) -> None:
     """Write a text file atomically, but not durably: it can be made anew from a checkpoint."""
     with written_atomically(path, durable=False) as file:
         file.write(text.encode())
+
+
+def save_record(path: Path, record: dict[str, Any]) -> None:
+    """Write numbers and words as JSON; where no number can be given, infinity included, null."""
+    save_text(path, json.dumps(_finite(record), indent=2, allow_nan=False) + '\n')
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _without_place(arguments):

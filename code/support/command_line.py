@@ -35,8 +35,9 @@ def run(main: Callable[..., Any]) -> None:
         if error.filename is None and error.errno is None:
             raise
         _stop(f'{script}: {error.strerror}: {error.filename or "output"}')
-    except KeyboardInterrupt:
-        _stop(f'{script}: interrupted; give the same command with --resume to go on', status=130)
+    except KeyboardInterrupt as interruption:
+        _stop(f'{script}: interrupted' + ''.join(f'; {hint}' for hint in interruption.args),
+              status=130)
     minutes = (time.monotonic() - started) / 60
     print(f'The code for file {script} ran for {minutes:.2f}m', file=sys.stderr)
 
