@@ -2,8 +2,11 @@
 
 import io
 import json
+import shutil
 import unittest
 from contextlib import redirect_stderr
+from inspect import signature
+from pathlib import Path
 from unittest import mock
 
 import numpy
@@ -16,7 +19,7 @@ from scipy.special import logsumexp
 import ais
 import rnnrbm
 from rnnrbm import RnnRbm, Subsequences
-from support import checkpoints, datasets, engine, tunes
+from support import checkpoints, datasets, engine, training, tunes
 from support.errors import UserError
 from support.midi import midiread, midiwrite, tonality
 from support.testing import (
@@ -72,6 +75,26 @@ def biases_by_hand(v, params):
         biases_h.append(bh + u @ Wuh)
         u = numpy.tanh(bu + v_t @ Wvu + u @ Wuu)
     return numpy.array(biases_v), numpy.array(biases_h)
+
+
+def log_likelihood(params, rolls):
+    """Mean log P(v_t | v_1 ... v_{t-1}) of all frames, summed over all 2 ^ 10 hidden states."""
+    W, bv, bh, *others = (numpy.asarray(param.get_value(), 'float64') for param in params)
+    if len(others) < 6:
+        others.append(numpy.zeros(len(others[-1])))  # u0
+    h = numpy.arange(2 ** len(bh))[:, None] >> numpy.arange(len(bh)) & 1
+    values = []
+    for roll in rolls:
+        biases_v, biases_h = biases_by_hand(roll, (W, bv, bh, *others))
+        for v, b, c in zip(roll, biases_v, biases_h, strict=True):
+            log_z = logsumexp(h @ c + numpy.logaddexp(0, h @ W.T + b).sum(1))
+            values.append(v @ b + numpy.logaddexp(0, v @ W + c).sum() - log_z)
+    return numpy.mean(values)
+
+
+def flat(params):
+    """All values in one vector."""
+    return numpy.concatenate([param.get_value().ravel() for param in params]).astype('float64')
 
 
 class TestEquations(TestCase):
@@ -156,8 +179,9 @@ class TestSubsequences(TestCase):
             numpy.testing.assert_array_equal(
                 pieces.frames[rows][pieces.mask[rows] == 1], roll)
             self.assertEqual(pieces.frames[rows][pieces.mask[rows] == 0].sum(), 0)
-        with self.assertRaisesRegex(UserError, '0 frames'):
-            Subsequences.cut(rolls, 0)
+        for length in (0, 1):
+            with self.assertRaisesRegex(UserError, f'--batch-size is {length}'):
+                Subsequences.cut(rolls, length)
 
     def test_order(self):
         pieces = Subsequences.cut(small_rolls(), 20)
@@ -309,28 +333,53 @@ class TestModel(TestCase):
         return RnnRbm(**{'n_hidden': 10, 'n_hidden_recurrent': 8, 'r': R, 'k': 3, 'seed': 1,
                          'lr': .05} | settings)
 
-    def trained(self, epochs, **settings):
-        model = self.model(**settings)
-        with printed() as output:
-            model.train(self.files, batch_size=20, num_epochs=epochs)
-        lines = output.getvalue().splitlines()
-        self.assertEqual(len(lines), epochs)
-        for i, line in enumerate(lines):
-            self.assertRegex(line, rf'\AEpoch {i + 1}/{epochs} -\d+\.\d{{6,}}\Z')
-        return model, [float(line.split()[-1]) for line in lines]
-
     def test_likelihood_rises(self):
-        _, monitors = self.trained(8)
-        self.assertGreater(monitors[1], monitors[0])  # after one epoch
-        self.assertGreater(monitors[-1], monitors[0] + 1)
+        """The likelihood itself, after every epoch: the sum over all hidden states is possible."""
+        model = self.model()
+        rolls = model.read(self.files)
+        likelihoods = [log_likelihood(model.params, rolls)]
 
-    def test_options_learn_too(self):
-        plain = self.model()
-        model, monitors = self.trained(3, momentum=.5, clip=.1, learn_u0=True)
-        self.assertGreater(monitors[-1], monitors[0])
-        self.assertEqual(len(model.params), len(plain.params) + 1)
-        for param in model.params:
-            self.assertGreater(numpy.abs(param.get_value()).max(), 0, param)
+        def report(*arguments):
+            likelihoods.append(log_likelihood(model.params, rolls))
+            return line_to_print(*arguments)
+
+        line_to_print = rnnrbm.report
+        with mock.patch('rnnrbm.report', report), printed() as output:
+            model.train(self.files, batch_size=20, num_epochs=8)
+        lines = output.getvalue().splitlines()
+        self.assertEqual(len(lines), 8)
+        for i, line in enumerate(lines):
+            self.assertRegex(line, rf'\AEpoch {i + 1}/8 -\d+\.\d{{6,}}\Z')
+        self.assertAlmostEqual(likelihoods[0], -12 * numpy.log(2), delta=.05)  # fair coins
+        self.assertGreater(likelihoods[1], likelihoods[0] + 1)
+        self.assertGreater(likelihoods[8], likelihoods[1] + .5)
+        found = rnnrbm.evaluate(model.parameters, rolls, 0, 5, 50).log_likelihood
+        self.assertAlmostEqual(found.value, likelihoods[8], delta=.1)
+
+    def test_clipping_and_momentum_of_updates(self):
+        """Against NumPy, from the steps of a model that has neither."""
+        clip, momentum = 6., .5
+        pieces = Subsequences.cut(small_rolls(2), 10)
+        plain, model = (self.model(k=1, learn_u0=True, **settings)
+                        for settings in ({}, {'clip': clip, 'momentum': momentum}))
+        update_plain, update = (m.training_function(pieces) for m in (plain, model))
+        random_params(model.params)
+        velocity, lengths = 0., []
+        for piece in range(4):
+            # The generators of the two draw the same, so the chains are the same as well.
+            for param, other in zip(plain.params, model.params, strict=True):
+                param.set_value(other.get_value())
+            before = flat(model.params)
+            update_plain(piece)
+            update(piece)
+            step = flat(plain.params) - before
+            lengths.append(numpy.linalg.norm(step) / plain.lr)
+            velocity = momentum * velocity + step * min(1, clip / lengths[-1])
+            numpy.testing.assert_allclose(flat(model.params) - before, velocity, rtol=0, atol=1e-6)
+            numpy.testing.assert_allclose(flat(model.velocities), velocity, rtol=0, atol=1e-6)
+            self.assertGreater(numpy.linalg.norm(velocity[-8:]), 1e-4)  # the state u0
+        self.assertLess(min(lengths), .9 * clip)
+        self.assertGreater(max(lengths), 1.1 * clip)
 
     def test_transposing(self):
         folder = self.folder / 'keys'
@@ -428,6 +477,53 @@ class TestScript(TestCase):
         self.assertTrue((whole / 'sample3.mid').exists())
         self.assertEqual((whole / 'checkpoint.npz').read_bytes(), before)
 
+    def test_resumed_run_and_generation(self):
+        """As if it had crashed after the first of two epochs: it ends the same."""
+        few = {'num_epochs': 2, 'pretraining_epochs': 0}
+        whole, broken = self.folder / 'whole', self.folder / 'broken'
+
+        def end_epoch(stage):
+            end_this_epoch(stage)
+            if stage.record['epoch'] == 1:
+                shutil.copytree(whole, broken)
+
+        end_this_epoch = training.Stage.end_epoch
+        with mock.patch('support.training.Stage.end_epoch', end_epoch), \
+                mock.patch('rnnrbm.write_samples'):
+            self.train('whole', **few)
+        first = (broken / 'model.npz').read_bytes()
+        # One Gibbs step is compiled sooner than a loop.
+        with mock.patch('rnnrbm.GIBBS_STEPS_TO_GENERATE', 1):
+            self.train('broken', resume=True, **few)
+            self.assertNotIn('Epoch 1/2', self.output.getvalue())
+            for file in ('checkpoint.npz', 'model.npz', 'history.csv'):
+                self.assertEqual((broken / file).read_bytes(), (whole / file).read_bytes(), file)
+            self.assertNotEqual((whole / 'model.npz').read_bytes(), first)
+            with self.assertRaisesRegex(UserError, 'single frames has had 0 epochs'):
+                self.train('broken', resume=True, **few | {'pretraining_epochs': 2})
+
+            # The same model, the same tunes: here is one more of them, and nothing else changes.
+            (broken / 'sample1.mid').rename(broken / 'before.mid')
+            files = {path: path.read_bytes() for path in broken.iterdir()}
+            with printed():
+                rnnrbm.test_rnnrbm(generate=3, output_folder=str(broken))
+        self.assertEqual((broken / 'sample1.mid').read_bytes(), files.pop(broken / 'before.mid'))
+        self.assertEqual({path.name for path in broken.iterdir()} - {path.name for path in files},
+                         {'before.mid', 'sample1.mid', 'sample3.mid', 'sample3.png'})
+        for path, content in files.items():
+            self.assertEqual(path.read_bytes(), content, path)
+        self.assertEqual([rnnrbm.saved_model(broken, seed).seed for seed in (None, 7)],
+                         [rnnrbm.SEED, 7])
+
+    def test_settings_reach_the_model(self):
+        settings = {'n_hidden': 9, 'n_hidden_recurrent': 7, 'lr': .03, 'dt': .2, 'k': 2,
+                    'momentum': .25, 'clip': 3., 'learn_u0': True, 'transpose': True, 'seed': 5}
+        with mock.patch('rnnrbm.write_samples'), \
+                mock.patch('rnnrbm.RnnRbm', wraps=RnnRbm) as made:
+            self.train('none', num_epochs=0, pretraining_epochs=0, **settings)
+        given = signature(RnnRbm).bind(*made.call_args.args, **made.call_args.kwargs).arguments
+        self.assertEqual(given, settings | {'r': R})
+
     def test_evaluation(self):
         self.train('run', num_epochs=0, pretraining_epochs=0)
         folder = self.folder / 'run'
@@ -443,8 +539,11 @@ class TestScript(TestCase):
             self.assertRegex(output.getvalue(),
                              rf'\nlog-likelihood: {number} \({number} to {number}\) nats a frame, '
                              rf'on 20 of {n} frames\n'
-                             rf'accuracy: {number} \({number} to {number}\) %\n\Z')
-            record = json.loads((folder / 'evaluation.json').read_text())
+                             rf'accuracy: {number} \({number} to {number}\) %\n'
+                             rf'The tunes were those of {name}; [^\n]*\n\Z')
+            path = folder / f'evaluation_{Path(which).name}.json'
+            self.assertIn(str(path), output.getvalue())
+            record = json.loads(path.read_text())
             self.assertEqual((record['data'], record['n_all_frames'], record['seed']),
                              (name, n, 3))
             value = record['log_likelihood']['value']
