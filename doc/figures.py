@@ -2,7 +2,7 @@
 
 The folder holds the output folders of the scripts under their own names, as they are when every
 script was started there with its default settings: ``mlp_output``, ``rbm_plots`` and so on; and
-``rbm_cd1``, ``rbm_pcd15`` and ``rbm_cd25``, of the commands in the chapter about the likelihood.
+``rbm_cd1``, ``rbm_pcd15``, ``rbm_cd25`` and ``rnnrbm_best``, of commands in the chapters.
 What is missing there is left as it is; MNIST is found as by the scripts. Without a folder, only the
 figures are drawn that need none: the curves, from the histories in ``results``, and what a script
 computes in seconds.
@@ -47,7 +47,10 @@ RUNS = {'logistic_sgd': 'logistic_sgd_output', 'logistic_cg': 'logistic_cg_outpu
         'rnnrbm': 'rnnrbm_output'}
 # Further records, as the scripts have written them.
 RECORDS = {'ais_cd1': 'rbm_cd1/ais.json', 'ais_pcd15': 'rbm_pcd15/ais.json',
-           'ais_cd25': 'rbm_cd25/ais.json', 'rnnrbm_evaluation': 'rnnrbm_output/evaluation.json'}
+           'ais_cd25': 'rbm_cd25/ais.json', 'ais_dbn': 'DBN_output/ais.json',
+           'rnnrbm_evaluation': 'rnnrbm_output/evaluation_test.json',
+           'rnnrbm_best': 'rnnrbm_best/run.json',
+           'rnnrbm_best_evaluation': 'rnnrbm_best/evaluation_test.json'}
 # Pictures that the scripts themselves have drawn.
 PICTURES = {'filters_corruption_0.png': 'dA_plots/filters_corruption_0.png',
             'filters_corruption_30.png': 'dA_plots/filters_corruption_30.png',

@@ -37,6 +37,7 @@ def measured_role(name, rawtext, text, lineno, inliner, options=None, content=()
     key, form = rest.rsplit(maxsplit=1)
     if not (RESULTS / f'{script}.json').exists():
         return [], [inliner.reporter.error(f'there is no record {script}', line=lineno)]
+    inliner.document.settings.env.note_dependency(str(RESULTS / f'{script}.json'))
     run = record(script)
     value = run['scores'] | {'minutes': minutes(run)} if 'scores' in run else run
     for part in key.split('/'):
@@ -44,7 +45,9 @@ def measured_role(name, rawtext, text, lineno, inliner, options=None, content=()
             return [], [inliner.reporter.error(
                 f'the record {script} has no {part}; it has {", ".join(value)}', line=lineno)]
         value = value[part]
-    return [nodes.Text(format(value, form).replace('-', '\N{MINUS SIGN}'))], []
+    # What no number could be given for is the infinite end of an interval.
+    shown = '\N{INFINITY}' if value is None else format(value, form)
+    return [nodes.Text(shown.replace('-', '\N{MINUS SIGN}'))], []
 
 
 class Results(Directive):
@@ -54,6 +57,7 @@ class Results(Directive):
         old = json.loads((RESULTS / 'theano.json').read_text(encoding='utf-8'))
         rows = []
         for script, told in old.items():
+            self.state.document.settings.env.note_dependency(str(RESULTS / f'{script}.json'))
             if not (RESULTS / f'{script}.json').exists():
                 continue
             run = record(script)
@@ -90,4 +94,4 @@ def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
     app.add_role('measured', measured_role)
     app.add_directive('results', Results)
-    return {'parallel_read_safe': True, 'version': '1'}
+    return {'parallel_read_safe': True, 'version': '2', 'env_version': 2}
