@@ -82,9 +82,8 @@ def written_atomically(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
             if durable:
                 os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    finally:
+        part.unlink(missing_ok=True)  # what a failure, or Ctrl-C, has left
 
 
 def make_output_folder(folder: Path) -> None:

@@ -46,7 +46,8 @@ def measured_role(name, rawtext, text, lineno, inliner, options=None, content=()
                 f'the record {script} has no {part}; it has {", ".join(value)}', line=lineno)]
         value = value[part]
     # What no number could be given for is the infinite end of an interval.
-    shown = '\N{INFINITY}' if value is None else format(value, form)
+    infinite_end = '-\N{INFINITY}' if key.endswith('low') else '\N{INFINITY}'
+    shown = infinite_end if value is None else format(value, form)
     return [nodes.Text(shown.replace('-', '\N{MINUS SIGN}'))], []
 
 
