@@ -22,13 +22,15 @@ from collections.abc import Sequence
 
 import numpy
 import pytensor.tensor as T
-from pytensor.compile.sharedvalue import SharedVariable
 
 import stacked
 from logistic_sgd import load_data
 from rbm import RBM
-from support import checkpoints, command_line, engine, training
-from support.checkpoints import PRETRAINED, Run
+from support import checkpoints, command_line, draws, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import check
+
+PRETRAINED = 'pretrained.npz'  # what the stack was before it was finetuned
 
 
 class DBN(stacked.StackedNetwork):
@@ -43,10 +45,10 @@ class DBN(stacked.StackedNetwork):
     """
 
     def __init__(self, numpy_rng: numpy.random.RandomState,
-                 theano_rng: engine.RandomStreams | None = None, n_ins: int = 784,
+                 theano_rng: draws.RandomStreams | None = None, n_ins: int = 784,
                  hidden_layers_sizes: Sequence[int] = (500, 500), n_outs: int = 10):
         if theano_rng is None:
-            theano_rng = engine.RandomStreams(numpy_rng.randint(2 ** 30))
+            theano_rng = draws.RandomStreams(numpy_rng.randint(2 ** 30))
         super().__init__(numpy_rng, n_ins, hidden_layers_sizes, n_outs)
 
         # What an RBM learns, its layer of the perceptron has learnt. Its input is what the layers
@@ -60,17 +62,12 @@ class DBN(stacked.StackedNetwork):
             n_in = n_out
 
     @property
-    def visible_biases(self) -> list[SharedVariable]:
-        """The biases that only the RBMs use, so that they are not among ``params``."""
-        return [layer.vbias for layer in self.rbm_layers]
-
-    @property
-    def generative_params(self) -> list[SharedVariable]:
+    def generative_params(self) -> list[T.TensorVariable]:
         """The parameters of all RBMs, from the bottom to the top."""
         return [param for layer in self.rbm_layers for param in layer.params]
 
     def pretraining_functions(self, train_set_x: T.TensorVariable, batch_size: int,
-                              k: int) -> list[engine.MinibatchFunction]:
+                              k: int) -> list[engine.Step]:
         """For each layer, a function that takes one step of CD-k.
 
         They are called as ``f(index, lr=0.1)`` and return the log-probability of the
@@ -96,20 +93,20 @@ def load_rbms(output_folder: str) -> list[RBM]:
 
     :raises UserError: when there are none
     """
-    shapes = checkpoints.model_shapes(output_folder, ndims=[2, 1, 1], n_layers=None,
-                                      file=PRETRAINED)
-    rng = numpy.random.RandomState()  # whatever it draws is replaced
-    dbn = DBN(rng, n_ins=shapes[0][0],
-              hidden_layers_sizes=[n_hidden for _, n_hidden in shapes[::3]])
-    checkpoints.load_model(output_folder, dbn.generative_params, file=PRETRAINED)
-    return dbn.rbm_layers
+    def build_dbn(n_ins, hidden_layers_sizes, n_outs):
+        rng = numpy.random.RandomState()  # whatever it draws is replaced
+        return DBN(rng, n_ins=n_ins, hidden_layers_sizes=hidden_layers_sizes, n_outs=n_outs)
+
+    return checkpoints.load(output_folder, build_dbn, PRETRAINED,
+                            params=lambda dbn: dbn.generative_params).rbm_layers
 
 
-def test_DBN(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: float = 0.01,
-             k: int = 1, training_epochs: int = 1000, dataset: str | None = None,
-             batch_size: int = 10, hidden_layers_sizes: tuple[int, ...] = (1000, 1000, 1000),
-             seed: int | None = None, output_folder: str = 'DBN_output', resume: bool = False,
-             overwrite: bool = False) -> training.Result:
+@resumable
+def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: float = 0.01,
+          k: int = 1, training_epochs: int = 1000, dataset: str | None = None,
+          batch_size: int = 10, hidden_layers_sizes: tuple[int, ...] = (1000, 1000, 1000),
+          seed: int | None = None, output_folder: str = 'DBN_output', resume: bool = False,
+          overwrite: bool = False) -> training.Result:
     """Pretrain a stack of RBMs layer by layer, then finetune it as a multilayer perceptron.
 
     :param finetune_lr: length of a step down the gradient in finetuning
@@ -123,31 +120,33 @@ def test_DBN(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_l
     :param seed: of the initial weights and the samples; 123 when left out
     :param output_folder: for checkpoints, the best model and the history
     :param resume: go on with the run in the output folder
-    :param overwrite: give up an unfinished run in the output folder
+    :param overwrite: replace the run in the output folder
     """
-    settings = training.check_settings(locals())
+    seed = 123 if seed is None else seed
+    settings = dict(locals())
+    check(0, finetune_lr=finetune_lr, pretrain_lr=pretrain_lr,
+          pretraining_epochs=pretraining_epochs, training_epochs=training_epochs)
     data = load_data(dataset)
-    train_set_x, _ = data[0]
 
     print('... building the model', flush=True)
-    numpy_rng = numpy.random.RandomState(123 if seed is None else seed)
-    dbn = DBN(numpy_rng, n_ins=data.n_in, hidden_layers_sizes=hidden_layers_sizes,
-              n_outs=data.n_classes)
-    pretraining_fns = dbn.pretraining_functions(train_set_x, batch_size, k)
+    sizes = {'n_ins': data.n_in, 'hidden_layers_sizes': hidden_layers_sizes,
+             'n_outs': data.n_classes}
+    dbn = DBN(numpy.random.RandomState(seed), **sizes)
+    pretraining_fns = dbn.pretraining_functions(data[0][0], batch_size, k)
 
-    with Run('DBN', settings, data, dbn.params, others=dbn.visible_biases) as run:
-        # Finetuning gives up what the stack knows of the distribution of images.
-        generative = checkpoints.named(dbn.generative_params)
-        return stacked.train(
-            run, dbn, data, pretraining_fns, pretraining_epochs, pretrain_lr, finetune_lr,
-            training_epochs, batch_size, patience_epochs=4,
-            pretrained=lambda: checkpoints.save_arrays(run.folder / PRETRAINED,
-                                                       checkpoints.values(generative)))
+    with Run('DBN', settings, data, dbn.params, sizes,
+             ['pretraining_epochs', 'training_epochs']) as run:
+        stacked.pretrain(run, pretraining_fns, pretraining_epochs, pretrain_lr)
+        if 'finetuning' not in run.stages:
+            # Finetuning gives up what the stack knows of the distribution of images.
+            run.save_params(PRETRAINED, dbn.generative_params)
+        return stacked.finetune(run, dbn, data, training_epochs, finetune_lr, batch_size,
+                                patience_epochs=4)
 
 
-# The name begins with "test" for the sake of those who know it; it is no test to be collected.
-test_DBN.__test__ = False
+build = stacked.build
+test_DBN = train  # its name in the old tutorials
 
 
 if __name__ == '__main__':
-    command_line.run(test_DBN)
+    command_line.main(train)

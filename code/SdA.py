@@ -17,14 +17,13 @@ from collections.abc import Sequence
 
 import numpy
 import pytensor.tensor as T
-from pytensor.compile.sharedvalue import SharedVariable
 
 import stacked
 from dA import dA
 from logistic_sgd import load_data
-from support import command_line, engine, training
-from support.checkpoints import Run
-from support.errors import UserError
+from support import command_line, draws, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import UserError, check
 
 
 class SdA(stacked.StackedNetwork):
@@ -40,14 +39,14 @@ class SdA(stacked.StackedNetwork):
     """
 
     def __init__(self, numpy_rng: numpy.random.RandomState,
-                 theano_rng: engine.RandomStreams | None = None, n_ins: int = 784,
+                 theano_rng: draws.RandomStreams | None = None, n_ins: int = 784,
                  hidden_layers_sizes: Sequence[int] = (500, 500), n_outs: int = 10,
                  corruption_levels: Sequence[float] = (0.1, 0.1)):
         if len(corruption_levels) != len(hidden_layers_sizes):
-            raise UserError(f'{len(hidden_layers_sizes)} hidden layers need as many corruption '
-                            f'levels, not {len(corruption_levels)}')
+            raise UserError(f'`corruption_levels` are {len(corruption_levels)}: give one for each '
+                            f'of {len(hidden_layers_sizes)} hidden layers')
         if theano_rng is None:
-            theano_rng = engine.RandomStreams(numpy_rng.randint(2 ** 30))
+            theano_rng = draws.RandomStreams(numpy_rng.randint(2 ** 30))
         super().__init__(numpy_rng, n_ins, hidden_layers_sizes, n_outs)
         self.corruption_levels = list(corruption_levels)
 
@@ -60,13 +59,8 @@ class SdA(stacked.StackedNetwork):
                                      n_hidden=n_out, W=layer.W, bhid=layer.b))
             n_in = n_out
 
-    @property
-    def visible_biases(self) -> list[SharedVariable]:
-        """The biases that only pretraining uses, so that they are not among ``params``."""
-        return [layer.b_prime for layer in self.dA_layers]
-
     def pretraining_functions(self, train_set_x: T.TensorVariable,
-                              batch_size: int) -> list[engine.MinibatchFunction]:
+                              batch_size: int) -> list[engine.Step]:
         """For each layer, a function that takes one step of training its auto-encoder.
 
         They are called as ``f(index, corruption=..., lr=0.1)`` and return the cost of the
@@ -87,12 +81,13 @@ class SdA(stacked.StackedNetwork):
         return functions
 
 
-def test_SdA(finetune_lr: float = 0.1, pretraining_epochs: int = 15, pretrain_lr: float = 0.001,
-             training_epochs: int = 1000, dataset: str | None = None, batch_size: int = 1,
-             hidden_layers_sizes: tuple[int, ...] = (1000, 1000, 1000),
-             corruption_levels: tuple[float, ...] = (0.1, 0.2, 0.3), seed: int | None = None,
-             output_folder: str = 'SdA_output', resume: bool = False,
-             overwrite: bool = False) -> training.Result:
+@resumable
+def train(finetune_lr: float = 0.1, pretraining_epochs: int = 15, pretrain_lr: float = 0.001,
+          training_epochs: int = 1000, dataset: str | None = None, batch_size: int = 1,
+          hidden_layers_sizes: tuple[int, ...] = (1000, 1000, 1000),
+          corruption_levels: tuple[float, ...] = (0.1, 0.2, 0.3), seed: int | None = None,
+          output_folder: str = 'SdA_output', resume: bool = False,
+          overwrite: bool = False) -> training.Result:
     """Pretrain a stack of denoising auto-encoders layer by layer, then finetune it as a whole.
 
     :param finetune_lr: length of a step down the gradient in finetuning
@@ -106,25 +101,30 @@ def test_SdA(finetune_lr: float = 0.1, pretraining_epochs: int = 15, pretrain_lr
     :param seed: of the initial weights and the corruption; 89677 when left out
     :param output_folder: for checkpoints, the best model and the history
     :param resume: go on with the run in the output folder
-    :param overwrite: give up an unfinished run in the output folder
+    :param overwrite: replace the run in the output folder
     """
-    settings = training.check_settings(locals())
+    seed = 89677 if seed is None else seed
+    settings = dict(locals())
+    check(0, finetune_lr=finetune_lr, pretrain_lr=pretrain_lr,
+          pretraining_epochs=pretraining_epochs, training_epochs=training_epochs)
     data = load_data(dataset)
-    train_set_x, _ = data[0]
 
     print('... building the model', flush=True)
-    numpy_rng = numpy.random.RandomState(89677 if seed is None else seed)
-    sda = SdA(numpy_rng, n_ins=data.n_in, hidden_layers_sizes=hidden_layers_sizes,
-              n_outs=data.n_classes, corruption_levels=corruption_levels)
-    pretraining_fns = sda.pretraining_functions(train_set_x, batch_size)
-    with Run('SdA', settings, data, sda.params, others=sda.visible_biases) as run:
-        return stacked.train(run, sda, data, pretraining_fns, pretraining_epochs, pretrain_lr,
-                             finetune_lr, training_epochs, batch_size, patience_epochs=10)
+    sizes = {'n_ins': data.n_in, 'hidden_layers_sizes': hidden_layers_sizes,
+             'n_outs': data.n_classes}
+    sda = SdA(numpy.random.RandomState(seed), corruption_levels=corruption_levels, **sizes)
+    pretraining_fns = sda.pretraining_functions(data[0][0], batch_size)
+
+    with Run('SdA', settings, data, sda.params, sizes,
+             ['pretraining_epochs', 'training_epochs']) as run:
+        stacked.pretrain(run, pretraining_fns, pretraining_epochs, pretrain_lr)
+        return stacked.finetune(run, sda, data, training_epochs, finetune_lr, batch_size,
+                                patience_epochs=10)
 
 
-# The name begins with "test" for the sake of those who know it; it is no test to be collected.
-test_SdA.__test__ = False
+build = stacked.build
+test_SdA = train  # its name in the old tutorials
 
 
 if __name__ == '__main__':
-    command_line.run(test_SdA)
+    command_line.main(train)

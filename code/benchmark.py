@@ -19,7 +19,7 @@ from mlp import MLP
 from rbm import RBM
 from SdA import SdA
 from support import command_line, engine
-from support.training import sgd_updates
+from support.optimisers import sgd_updates
 
 N_EXAMPLES = 50_000
 N_IN, N_CLASSES = 784, 10
@@ -46,7 +46,7 @@ class Data:
         return self.rng.normal(size=shape).astype('float32')
 
 
-def supervised(data: Data, model, batch_size: int, L2_reg: float = 0.) -> engine.MinibatchFunction:
+def supervised(data: Data, model, batch_size: int, L2_reg: float = 0.) -> engine.Step:
     """The update of a supervised model; it has ``input``, ``params`` and a likelihood."""
     index, y = T.lscalar('index'), T.ivector('y')
     cost = model.negative_log_likelihood(y)
@@ -192,7 +192,7 @@ MEASUREMENTS = {
 }
 
 
-def measure(step: engine.MinibatchFunction, n_updates: int, floor: Callable[[int], None],
+def measure(step: engine.Step, n_updates: int, floor: Callable[[int], None],
             repeats: int) -> tuple[float, float, float]:
     """Median seconds of an update and of its floor, and the seconds of the first call."""
     def run_floor():
@@ -200,7 +200,7 @@ def measure(step: engine.MinibatchFunction, n_updates: int, floor: Callable[[int
             floor(index)
 
     def run_step():
-        step.run(range(n_updates))
+        step.over(range(n_updates))
 
     def seconds(call):
         time.sleep(0.5)  # idle threads of BLAS spin for a while, and would slow down others
@@ -233,4 +233,4 @@ def benchmark(repeats: int = 9) -> None:
 
 
 if __name__ == '__main__':
-    command_line.run(benchmark)
+    command_line.main(benchmark)

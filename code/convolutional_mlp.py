@@ -18,10 +18,6 @@ under a multilayer perceptron:
 
     1 image of 28 x 28 -> 20 maps of 12 x 12 -> 50 maps of 4 x 4 -> 500 units -> 10 classes
 
-Two demonstrations show the parts. ``convolutional_mlp.py edges`` convolves a photo with random
-filters, which turn out to find edges; ``convolutional_mlp.py pooling`` prints what max-pooling
-makes of a small array.
-
 References:
     - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document
       recognition", 1998
@@ -30,27 +26,25 @@ References:
 """
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
-from PIL import Image, ImageDraw, ImageOps
 
 from logistic_sgd import LogisticRegression, load_data, minibatch_givens, scoring_functions
 from mlp import HiddenLayer
-from support import checkpoints, command_line, engine, training
-from support.checkpoints import Run, written_atomically
+from support import command_line, engine, training
+from support.checkpoints import Run, resumable
 from support.convolution import conv2d, max_pool_2d
-from support.errors import UserError
+from support.errors import UserError, check
+from support.optimisers import sgd_updates
 from utils import save_filters
 
 FILTER_SIZE = (5, 5)
 POOL_SIZE = (2, 2)
 N_HIDDEN = 500
-LARGEST_PHOTO = 640  # pixels in height or width; a larger one is scaled down
 
 
 class LeNetConvPoolLayer:
@@ -140,19 +134,9 @@ def pooled_size(image_shape: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def load_classifier(output_folder: str) -> LeNet:
-    """The classifier that a run of this script left in its output folder, for any batch size.
-
-    :raises UserError: when there is none, or it is not such a network
-    """
-    (n_hidden, n_out), _, _, _, W1_shape, _, W0_shape, _ = checkpoints.model_shapes(
-        output_folder, ndims=[2, 1, 2, 1, 4, 1, 4, 1])
-    image_shape = checkpoints.read_description(output_folder)['image_shape']
-    rng = numpy.random.RandomState()  # whatever it draws is replaced
-    classifier = LeNet(rng, T.matrix('x'), image_shape, (W0_shape[0], W1_shape[0]), n_out,
-                       n_hidden=n_hidden)
-    checkpoints.load_model(output_folder, classifier.params)
-    return classifier
+def build(image_shape: tuple[int, int], nkerns: tuple[int, int], n_out: int) -> LeNet:
+    """A classifier with an input of its own, of any number of images, for saved parameters."""
+    return LeNet(numpy.random.RandomState(), T.matrix('x'), image_shape, nkerns, n_out)
 
 
 def save_first_filters(path: Path, classifier: LeNet) -> None:
@@ -164,13 +148,12 @@ def save_first_filters(path: Path, classifier: LeNet) -> None:
                  tile_shape=(math.ceil(n_filters / 10), min(n_filters, 10)))
 
 
-def evaluate_lenet5(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None = None,
-                    nkerns: tuple[int, int] = (20, 50), batch_size: int = 500,
-                    seed: int | None = None, output_folder: str = 'convolutional_mlp_output',
-                    resume: bool = False, overwrite: bool = False) -> training.Result:
+@resumable
+def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None = None,
+          nkerns: tuple[int, int] = (20, 50), batch_size: int = 500, seed: int | None = None,
+          output_folder: str = 'convolutional_mlp_output', resume: bool = False,
+          overwrite: bool = False) -> training.Result:
     """Train LeNet by minibatch stochastic gradient descent.
-
-    The words "edges" and "pooling", in the place of any option, run a demonstration instead.
 
     :param learning_rate: length of a step down the gradient
     :param n_epochs: passes through the training set, at most
@@ -180,152 +163,38 @@ def evaluate_lenet5(learning_rate: float = 0.1, n_epochs: int = 200, dataset: st
     :param seed: of the initial weights; 23455 when left out
     :param output_folder: for checkpoints, the best model, the history and a picture of filters
     :param resume: go on with the run in the output folder
-    :param overwrite: give up an unfinished run in the output folder
+    :param overwrite: replace the run in the output folder
     """
-    settings = training.check_settings(locals())
+    seed = 23455 if seed is None else seed
+    settings = dict(locals())
+    check(0, learning_rate=learning_rate, n_epochs=n_epochs)
+    check(1, nkerns=nkerns)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
     index = T.lscalar('index')  # of a minibatch
     x = T.matrix('x')  # images, one flattened image a row
     y = T.ivector('y')  # labels
-    rng = numpy.random.RandomState(23455 if seed is None else seed)
-    classifier = LeNet(rng, x, data.image_shape, nkerns, data.n_classes, batch_size)
+    sizes = {'image_shape': data.image_shape, 'nkerns': nkerns, 'n_out': data.n_classes}
+    classifier = LeNet(numpy.random.RandomState(seed), x, batch_size=batch_size, **sizes)
     cost = classifier.negative_log_likelihood(y)
 
     train_model = engine.function(
         inputs=[index], outputs=cost,
-        updates=training.sgd_updates(cost, classifier.params, learning_rate),
+        updates=sgd_updates(cost, classifier.params, learning_rate),
         givens=minibatch_givens(x, y, data[0], index, batch_size))
     validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)
 
-    with Run('convolutional_mlp', settings, data, classifier.params) as run:
+    with Run('convolutional_mlp', settings, data, classifier.params, sizes, ['n_epochs']) as run:
         print('... training', flush=True)
         scores = training.train_with_early_stopping(
             run, train_model, validate_model, test_model, n_epochs, patience=10000)
-        save_first_filters(run.folder / 'filters.png', classifier)
+        save_first_filters(run.output.file('filters.png'), classifier)
         return training.result(run, classifier, scores)
 
 
-# Demonstrations ---------------------------------------------------------------------------------
-
-def edges(photo: Path | None = None,
-          output_folder: str = 'convolutional_mlp_output') -> numpy.ndarray:
-    """Convolve a colour photo with two random filters, and draw what they make of it.
-
-    :param photo: any image file; a picture that is drawn here when left out
-    :param output_folder: where edges.png goes: the photo and the two feature maps
-    :return: the two feature maps, floatX (2, height - 8, width - 8)
-    """
-    pixels = numpy.asarray(draw_landscape() if photo is None else read_photo(photo))
-    height, width, n_channels = pixels.shape
-    filter_shape = (2, n_channels, 9, 9)
-    if min(height, width) < 9:
-        raise UserError(f'the photo has {height} x {width} pixels: give one of at least 9 x 9')
-
-    rng = numpy.random.RandomState(23455)
-    bound = 1 / numpy.sqrt(math.prod(filter_shape[1:]))
-    W = rng.uniform(low=-bound, high=bound, size=filter_shape).astype(theano.config.floatX)
-    b = rng.uniform(low=-.5, high=.5, size=2).astype(theano.config.floatX)
-    images = T.tensor('images', shape=(1, n_channels, height, width), dtype=theano.config.floatX)
-    feature_maps = T.sigmoid(conv2d(images, T.constant(W)) + b[:, None, None])
-    convolve = theano.function([images], feature_maps)
-
-    # (height, width, channel) -> (1, channel, height, width), from 0 to 1
-    image = (pixels.transpose(2, 0, 1)[None] / 256).astype(theano.config.floatX)
-    maps = numpy.asarray(convolve(image))[0]
-    checkpoints.make_output_folder(Path(output_folder))
-    path = Path(output_folder) / 'edges.png'
-    plot_side_by_side(path, [pixels, *maps], ['photo', 'first filter', 'second filter'])
-    print(f'The photo and its two feature maps are in {path}')
-    return maps
-
-
-def plot_side_by_side(path: Path, pictures: Sequence[numpy.ndarray],
-                      titles: Sequence[str]) -> None:
-    """Draw pictures in one row.
-
-    :param path: the PNG to write
-    :param pictures: (height, width), drawn in grey, or (height, width, 3)
-    """
-    from matplotlib.figure import Figure  # slow to import, and needed only here
-
-    figure = Figure(figsize=(4 * len(pictures), 3.5), layout='constrained')
-    for axes, picture, title in zip(figure.subplots(1, len(pictures)), pictures, titles,
-                                    strict=True):
-        axes.imshow(picture, cmap='gray')
-        axes.set(title=title)
-        axes.axis('off')
-    with written_atomically(path, durable=False) as file:
-        figure.savefig(file, format='png', dpi=100)
-
-
-def read_photo(path: Path) -> Image.Image:
-    """A photo in colour, scaled down if it is very large.
-
-    :raises UserError: when it is no image
-    """
-    try:
-        with Image.open(path) as picture:
-            photo = ImageOps.exif_transpose(picture).convert('RGB')
-    except FileNotFoundError:
-        raise UserError(f'there is no image {path}') from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f'{path} cannot be read as an image: {error}') from None
-    photo.thumbnail((LARGEST_PHOTO, LARGEST_PHOTO))
-    return photo
-
-
-def draw_landscape(width: int = 480, height: int = 360) -> Image.Image:
-    """A house under the sun, with edges of many directions and contrasts."""
-    picture = Image.new('RGB', (width, height), (125, 180, 235))
-    pen = ImageDraw.Draw(picture)
-
-    def scaled(*points):
-        return [(x * width, y * height) for x, y in points]
-
-    pen.ellipse(scaled((.78, .06), (.94, .27)), fill=(255, 220, 70))
-    pen.polygon(scaled((0, .7), (.25, .3), (.5, .7)), fill=(120, 120, 140))
-    pen.polygon(scaled((.2, .7), (.55, .2), (.9, .7)), fill=(90, 95, 120))
-    pen.polygon(scaled((.46, .33), (.55, .2), (.64, .33)), fill=(240, 240, 250))
-    pen.rectangle(scaled((0, .65), (1, 1)), fill=(70, 150, 70))
-    pen.polygon(scaled((.3, 1), (.42, .8), (.48, .8), (.5, 1)), fill=(190, 170, 130))
-    pen.rectangle(scaled((.32, .52), (.58, .82)), fill=(225, 205, 170))
-    pen.polygon(scaled((.28, .54), (.45, .36), (.62, .54)), fill=(165, 60, 45))
-    pen.rectangle(scaled((.42, .65), (.48, .82)), fill=(95, 60, 35))
-    for left in (.35, .51):
-        pen.rectangle(scaled((left, .6), (left + .05, .68)), fill=(60, 80, 120))
-    for i in range(12):  # a fence
-        pen.rectangle(scaled((.64 + .03 * i, .74), (.655 + .03 * i, .86)), fill=(245, 245, 240))
-    return picture
-
-
-def pooling() -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-    """Print what max-pooling over windows of 2 x 2 makes of 5 x 5 numbers, with and without border.
-
-    :return: the numbers, floatX (3, 2, 5, 5), and the maxima without the border, (3, 2, 2, 2), and
-        with it, (3, 2, 3, 3)
-    """
-    numbers = numpy.random.RandomState(1).rand(3, 2, 5, 5).astype(theano.config.floatX)
-    images = T.tensor('images', shape=numbers.shape, dtype=theano.config.floatX)
-    pool = theano.function([images], [max_pool_2d(images, (2, 2), ignore_border=True),
-                                      max_pool_2d(images, (2, 2), ignore_border=False)])
-    without_border, with_border = map(numpy.asarray, pool(numbers))
-    with numpy.printoptions(precision=4, suppress=True):
-        for title, maxima in (('ignore_border=True', without_border),
-                              ('ignore_border=False', with_border)):
-            print(f'With {title}:')
-            for n, c in ((0, 0), (1, 0)):
-                print(f'images[{n}, {c}] =\n{numbers[n, c]}')
-                print(f'maxima[{n}, {c}] =\n{maxima[n, c]}')
-    return numbers, without_border, with_border
-
-
-DEMONSTRATIONS = {'edges': edges, 'pooling': pooling}
+evaluate_lenet5 = train  # its name in the old tutorials
 
 
 if __name__ == '__main__':
-    if sys.argv[1:2] and sys.argv[1] in DEMONSTRATIONS:
-        command_line.run(DEMONSTRATIONS[sys.argv.pop(1)])
-    else:
-        command_line.run(evaluate_lenet5)
+    command_line.main(train)

@@ -25,8 +25,10 @@ import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
-from support import checkpoints, command_line, datasets, engine, training
-from support.checkpoints import Run
+from support import command_line, datasets, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import check
+from support.optimisers import sgd_updates
 
 
 class Classifier(Protocol):
@@ -97,15 +99,9 @@ class LogisticRegression:
         return T.mean(T.neq(self.y_pred, y), dtype=theano.config.floatX)
 
 
-def load_classifier(output_folder: str) -> LogisticRegression:
-    """The classifier that a run of this script left in its output folder.
-
-    :raises UserError: when there is none, or it is not a logistic regression
-    """
-    (n_in, n_out), _ = checkpoints.model_shapes(output_folder, ndims=[2, 1])
-    classifier = LogisticRegression(T.matrix('x'), n_in, n_out)
-    checkpoints.load_model(output_folder, classifier.params)
-    return classifier
+def build(n_in: int, n_out: int) -> LogisticRegression:
+    """A classifier with an input of its own, for parameters that were saved."""
+    return LogisticRegression(T.matrix('x'), n_in, n_out)
 
 
 def get_p_y_given_x(classifier: Classifier) -> Callable[[numpy.ndarray], numpy.ndarray]:
@@ -187,11 +183,11 @@ def scoring_functions(errors: T.TensorVariable, x: T.TensorVariable, y: T.Tensor
         givens=minibatch_givens(x, y, data_set, index, batch_size))) for data_set in data[1:]]
 
 
-def sgd_optimization_mnist(learning_rate: float = 0.13, n_epochs: int = 1000,
-                           dataset: str | None = None, batch_size: int = 600,
-                           seed: int | None = None,
-                           output_folder: str = 'logistic_sgd_output', resume: bool = False,
-                           overwrite: bool = False) -> training.Result:
+@resumable
+def train(learning_rate: float = 0.13, n_epochs: int = 1000, dataset: str | None = None,
+          batch_size: int = 600, seed: int | None = None,
+          output_folder: str = 'logistic_sgd_output', resume: bool = False,
+          overwrite: bool = False) -> training.Result:
     """Train logistic regression by minibatch stochastic gradient descent.
 
     :param learning_rate: length of a step down the gradient
@@ -201,30 +197,36 @@ def sgd_optimization_mnist(learning_rate: float = 0.13, n_epochs: int = 1000,
     :param seed: of no effect: there is nothing random in this script
     :param output_folder: for checkpoints, the best model and the history
     :param resume: go on with the run in the output folder
-    :param overwrite: give up an unfinished run in the output folder
+    :param overwrite: replace the run in the output folder
     """
-    settings = training.check_settings(locals())
+    seed = 0 if seed is None else seed
+    settings = dict(locals())
+    check(0, learning_rate=learning_rate, n_epochs=n_epochs)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
     index = T.lscalar('index')  # of a minibatch
     x = T.matrix('x')  # images, one flattened image a row
     y = T.ivector('y')  # labels
-    classifier = LogisticRegression(input=x, n_in=data.n_in, n_out=data.n_classes)
+    sizes = {'n_in': data.n_in, 'n_out': data.n_classes}
+    classifier = LogisticRegression(input=x, **sizes)
     cost = classifier.negative_log_likelihood(y)
 
     train_model = engine.function(
         inputs=[index], outputs=cost,
-        updates=training.sgd_updates(cost, classifier.params, learning_rate),
+        updates=sgd_updates(cost, classifier.params, learning_rate),
         givens=minibatch_givens(x, y, data[0], index, batch_size))
     validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)
 
-    with Run('logistic_sgd', settings, data, classifier.params) as run:
+    with Run('logistic_sgd', settings, data, classifier.params, sizes, ['n_epochs']) as run:
         print('... training the model', flush=True)
         scores = training.train_with_early_stopping(
             run, train_model, validate_model, test_model, n_epochs, patience=5000)
         return training.result(run, classifier, scores)
 
 
+sgd_optimization_mnist = train  # its name in the old tutorials
+
+
 if __name__ == '__main__':
-    command_line.run(sgd_optimization_mnist)
+    command_line.main(train)

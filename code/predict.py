@@ -19,14 +19,12 @@ import mlp
 import stacked
 from support import checkpoints, command_line, datasets
 from support.errors import UserError
+from support.folders import read_record
 
-LOADERS: dict[str, Callable] = {
-    'logistic_sgd': logistic_sgd.load_classifier,
-    'logistic_cg': logistic_cg.load_classifier,
-    'mlp': mlp.load_classifier,
-    'convolutional_mlp': convolutional_mlp.load_classifier,
-    'SdA': stacked.load_classifier,
-    'DBN': stacked.load_classifier,
+# By the script that trained a model, what builds such a one again. No record names code to run.
+BUILDERS: dict[str, Callable[..., logistic_sgd.Classifier]] = {
+    'logistic_sgd': logistic_sgd.build, 'logistic_cg': logistic_cg.build, 'mlp': mlp.build,
+    'convolutional_mlp': convolutional_mlp.build, 'SdA': stacked.build, 'DBN': stacked.build,
 }
 
 
@@ -35,11 +33,12 @@ def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[
 
     :raises UserError: when the folder holds no run of a supervised script
     """
-    description = checkpoints.read_description(output_folder)
-    script = description['script']
-    if script not in LOADERS:
-        raise UserError(f'{output_folder} holds a run of {script}.py, which is no classifier')
-    return LOADERS[script](output_folder), description['image_shape']
+    record = read_record(output_folder)
+    if record['script'] not in BUILDERS:
+        raise UserError(f'{output_folder} holds a run of {record["script"]}.py, which is no '
+                        'classifier')
+    classifier = checkpoints.load(output_folder, BUILDERS[record['script']])
+    return classifier, tuple(record['data']['image_shape'])
 
 
 def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -> numpy.ndarray:
@@ -93,4 +92,4 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
 
 
 if __name__ == '__main__':
-    command_line.run(predict)
+    command_line.main(predict)

@@ -26,17 +26,15 @@ References:
     - Y. Bengio, "Learning deep architectures for AI", 2009, chapter 5
 """
 
-from collections.abc import Callable
-
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 from logistic_sgd import SharedDataSets, load_data
-from support import checkpoints, command_line, engine, training
-from support.checkpoints import Run
-from support.errors import UserError
+from support import command_line, draws, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import check
 from utils import save_filters, save_picture, tile_raster_images
 
 
@@ -58,11 +56,11 @@ class RBM:
                  n_hidden: int = 500, W: SharedVariable | None = None,
                  hbias: SharedVariable | None = None, vbias: SharedVariable | None = None,
                  numpy_rng: numpy.random.RandomState | None = None,
-                 theano_rng: engine.RandomStreams | None = None):
+                 theano_rng: draws.RandomStreams | None = None):
         if numpy_rng is None:
             numpy_rng = numpy.random.RandomState(1234)
         if theano_rng is None:
-            theano_rng = engine.RandomStreams(numpy_rng.randint(2 ** 30))
+            theano_rng = draws.RandomStreams(numpy_rng.randint(2 ** 30))
         if W is None:
             bound = 4 * numpy.sqrt(6. / (n_visible + n_hidden))  # as for a sigmoid layer of an MLP
             W_values = numpy_rng.uniform(low=-bound, high=bound, size=(n_visible, n_hidden))
@@ -89,7 +87,8 @@ class RBM:
         :return: (n_examples,)
         """
         wx_b = T.dot(v_sample, self.W) + self.hbias  # (n_examples, n_hidden)
-        return -T.dot(v_sample, self.vbias) - T.sum(T.softplus(wx_b), axis=1)
+        # Not a product with vbias, which may be another one for each example.
+        return -T.sum(v_sample * self.vbias, axis=-1) - T.sum(T.softplus(wx_b), axis=-1)
 
     def propup(self, vis: T.TensorVariable) -> list[T.TensorVariable]:
         """P(h = 1 | v) = sigmoid(vW + c).
@@ -161,7 +160,7 @@ class RBM:
         """
         _, _, ph_sample = self.sample_h_given_v(self.input)
         chain_start = ph_sample if persistent is None else persistent
-        (pre_sigmoid_nv, _, chain_end, _, _, nh_sample), updates = engine.repeat(
+        (pre_sigmoid_nv, _, chain_end, _, _, nh_sample), updates = draws.chain(
             self.gibbs_hvh, chain_start, n_steps=k)
 
         cost = T.mean(self.free_energy(self.input)) - T.mean(self.free_energy(chain_end))
@@ -171,7 +170,7 @@ class RBM:
         updates += [(param, param - T.cast(lr, param.dtype) * gradient)
                     for param, gradient in zip(self.params, gradients, strict=True)]
         if persistent is None:
-            updates += engine.random_updates(ph_sample, blockers=[self.input])
+            updates += draws.random_updates(ph_sample, blockers=[self.input])
             return self.get_reconstruction_cost(updates, pre_sigmoid_nv), updates
         updates.append((persistent, nh_sample))
         return self.get_pseudo_likelihood_cost(updates), updates
@@ -208,100 +207,9 @@ class RBM:
         return T.mean(T.sum(self.input * pre_sigmoid_nv - T.softplus(pre_sigmoid_nv), axis=1))
 
 
-class GaussianRBM(RBM):
-    """RBM whose visible units are real numbers, for data that are no probabilities.
-
-    The energy is E(v, h) = (v - b)'(v - b) / 2 - c'h - v'Wh, so that given the hidden units, each
-    visible one is normally distributed around b_i + W_i h, with variance 1. The data have to be
-    brought to that scale, see :func:`standardize`. (Hinton, "A practical guide to training
-    restricted Boltzmann machines", 2010, section 13.2.)
-
-    Its gradients are larger than those of binary units, so learning rates have to be smaller, by
-    a factor of ten or more.
-    """
-
-    def free_energy(self, v_sample: T.TensorVariable) -> T.TensorVariable:
-        """F(v) = (v - b)'(v - b) / 2 - sum_j log(1 + exp(c_j + v'W_j)).
-
-        :param v_sample: (n_examples, n_visible)
-        :return: (n_examples,)
-        """
-        wx_b = T.dot(v_sample, self.W) + self.hbias
-        return (T.sum(T.sqr(v_sample - self.vbias), axis=1) / 2
-                - T.sum(T.softplus(wx_b), axis=1))
-
-    def propdown(self, hid: T.TensorVariable) -> list[T.TensorVariable]:
-        """Mean of v given h, hW' + b, twice: there is no sigmoid here.
-
-        :param hid: (n_examples, n_hidden)
-        :return: (n_examples, n_visible) each
-        """
-        mean = T.dot(hid, self.W.T) + self.vbias
-        return [mean, mean]
-
-    def sample_v_given_h(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
-        """Draw the visible units given the hidden ones, from N(hW' + b, 1).
-
-        :param h0_sample: (n_examples, n_hidden)
-        :return: mean, mean and sample, (n_examples, n_visible) each
-        """
-        _, v1_mean = self.propdown(h0_sample)
-        return [v1_mean, v1_mean, v1_mean + self.theano_rng.normal(v1_mean.shape)]
-
-    def get_pseudo_likelihood_cost(self, updates: engine.Updates) -> T.TensorVariable:
-        """Mean log-density of the input given what its own hidden units expect, in nats.
-
-        There is no pixel to flip. This is no pseudo-likelihood either, but like that it can be
-        had from the minibatch alone, whatever the persistent chains do.
-        """
-        _, h_mean = self.propup(self.input)
-        return self.get_reconstruction_cost(updates, self.propdown(h_mean)[0])
-
-    def get_reconstruction_cost(self, updates: engine.Updates,
-                                pre_sigmoid_nv: T.TensorVariable) -> T.TensorVariable:
-        """Log-density of the input given the hidden units at the end of the chain, in nats.
-
-        :param pre_sigmoid_nv: mean of the visible units, (batch_size, n_visible)
-        :return: scalar: summed over the visible units, mean over the minibatch
-        """
-        log_density = -(T.sqr(self.input - pre_sigmoid_nv) + numpy.log(2 * numpy.pi)) / 2
-        return T.mean(T.sum(log_density, axis=1))
-
-
-def standardize(data: SharedDataSets) -> SharedDataSets:
-    """Shift each pixel to mean 0, and scale all of them by one number to variance 1 on average.
-
-    Mean and scale are those of the training set, for all three sets. One number for all pixels,
-    since a pixel that hardly ever changes would otherwise count as much as any other, noise and
-    all. Whitening, which also takes away the correlations between pixels, goes further; it suits
-    natural images, whose neighbouring pixels are nearly alike.
-
-    :param data: three pairs of shared images, floatX (n_examples, n_pixels), and labels; changed
-        in place
-    :return: the same object
-    :raises UserError: when all training images are the same
-    """
-    train = numpy.asarray(data[0][0].get_value(borrow=True))
-    mean = train.mean(axis=0, dtype='float64')
-    scale = numpy.sqrt(numpy.mean(train.var(axis=0, dtype='float64')))
-    if scale == 0:
-        raise UserError(f'all training images of {data.name} are the same: there is nothing to '
-                        'learn')
-    data[:] = [(engine.shared_data((numpy.asarray(x.get_value(borrow=True)) - mean) / scale), y)
-               for x, y in data]
-    return data
-
-
-def load_rbm(output_folder: str) -> RBM:
-    """The RBM that a run of this script left in its output folder.
-
-    :raises UserError: when there is none, or it is broken
-    """
-    (n_visible, n_hidden), _, _ = checkpoints.model_shapes(output_folder, ndims=[2, 1, 1])
-    is_gaussian = checkpoints.read_description(output_folder)['settings'].get('gaussian')
-    rbm = (GaussianRBM if is_gaussian else RBM)(n_visible=n_visible, n_hidden=n_hidden)
-    checkpoints.load_model(output_folder, rbm.params)
-    return rbm
+def build(n_visible: int, n_hidden: int) -> RBM:
+    """An RBM with an input of its own, for parameters that were saved."""
+    return RBM(n_visible=n_visible, n_hidden=n_hidden)
 
 
 class Sampler:
@@ -315,11 +223,10 @@ class Sampler:
         self.samples = theano.shared(start.astype(theano.config.floatX), name='samples')
         self.means = theano.shared(start.astype(theano.config.floatX), name='means')
         *_, vis_mf, vis_sample = rbm.gibbs_vhv(self.samples)
-        step = T.lscalar('step')
-        self._step = engine.function(
-            inputs=[step], outputs=T.mean(vis_sample),
+        self.step = engine.function(
+            inputs=[T.lscalar('step')], outputs=T.mean(vis_sample),
             updates=[(self.samples, vis_sample), (self.means, vis_mf),
-                     *engine.random_updates(vis_sample)])
+                     *draws.random_updates(vis_sample)])
 
     def advance(self, n_steps: int) -> numpy.ndarray:
         """Take Gibbs steps, and go on from there the next time.
@@ -327,39 +234,74 @@ class Sampler:
         :return: P(v = 1 | h) of the last step, (n_chains, n_visible): smoother to look at than
             the sample that was drawn from it
         """
-        self._step.run(range(n_steps))
+        self.step.over(range(n_steps))
         return numpy.asarray(self.means.get_value())
 
 
-def plot_samples(rbm: RBM, start: numpy.ndarray, n_samples: int, plot_every: int,
-                 image_shape: tuple[int, int],
-                 after_row: Callable[[], None] = lambda: None) -> numpy.ndarray:
-    """A picture with a column for each chain, and a row after every ``plot_every`` Gibbs steps.
+def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDataSets,
+                     rng: numpy.random.RandomState, settings: dict) -> training.Result:
+    """Train an RBM, with a picture of its filters after each epoch, and then sample from it.
 
-    :param start: first visible states, (n_chains, n_visible)
-    :param after_row: called after every row; may stop the work by an exception
-    :return: uint8, (height, width); each row of tiles is followed by an empty line of pixels
+    :param rbm: its input is ``x``, or drawn from it
+    :param x: symbolic minibatch of images
+    :param rng: chooses the first of the test images that start the chains
+    :param settings: the keyword arguments of :func:`train`
     """
-    n_chains = len(start)
-    sampler = Sampler(rbm, start)
-    height, width = image_shape
-    picture = numpy.zeros(((height + 1) * n_samples + 1, (width + 1) * n_chains - 1), dtype='uint8')
-    for i in range(n_samples):
-        print(f' ... plotting sample {i}', flush=True)
-        top = (height + 1) * i
-        picture[top:top + height] = tile_raster_images(
-            sampler.advance(plot_every), img_shape=image_shape, tile_shape=(1, n_chains),
-            tile_spacing=(1, 1))
-        after_row()
-    return picture
+    index = T.lscalar('index')  # of a minibatch
+    lr = T.scalar('lr')
+    batch_size, n_chains, persistent = (settings[name] for name in (
+        'batch_size', 'n_chains', 'persistent'))
+    persistent_chain = theano.shared(
+        numpy.zeros((batch_size, rbm.n_hidden), dtype=theano.config.floatX), name='chain')
+    cost, updates = rbm.get_cost_updates(lr, persistent_chain if persistent else None,
+                                         settings['k'])
+    train_rbm = engine.function(
+        inputs=[index, lr], outputs=cost, updates=updates + draws.random_updates(rbm.input),
+        givens={x: engine.minibatch(data[0][0], index, batch_size)})
+    test_images = numpy.asarray(data[2][0].get_value(borrow=True))
+    check(1, len(test_images), n_chains=n_chains)  # they start from as many test images
+    sizes = {'n_visible': rbm.n_visible, 'n_hidden': rbm.n_hidden}
+
+    with Run(script, settings, data, rbm.params, sizes,
+             ['training_epochs', 'n_chains', 'n_samples', 'plot_every']) as run:
+        def keep(epoch, row):
+            save_filters(run.output.file(f'filters_at_epoch_{epoch}.png'),
+                         numpy.asarray(rbm.W.get_value()), data.image_shape)
+            run.keep_model()
+
+        print('... training', flush=True)
+        history = training.train_epochs(
+            run, 'training', train_rbm, settings['training_epochs'], after_epoch=keep,
+            scalars=lambda epoch: {'lr': settings['learning_rate'] * settings['lr_decay'] ** epoch},
+            report=lambda epoch, cost: f'Training epoch {epoch}, cost is {cost}')
+
+        print('... sampling', flush=True)
+        first = rng.randint(len(test_images) - n_chains) if len(test_images) > n_chains else 0
+        sampler = Sampler(rbm, test_images[first:first + n_chains])
+        height, width = data.image_shape
+        # A column for each chain, and a row, with an empty line of pixels, for each sample.
+        picture = numpy.zeros(((height + 1) * settings['n_samples'] + 1,
+                               (width + 1) * n_chains - 1), dtype='uint8')
+        for i in range(settings['n_samples']):
+            print(f' ... plotting sample {i}', flush=True)
+            run.check_interruption()
+            picture[(height + 1) * i:][:height] = tile_raster_images(
+                sampler.advance(settings['plot_every']), img_shape=data.image_shape,
+                tile_shape=(1, n_chains), tile_spacing=(1, 1))
+        save_picture(run.output.file('samples.png'), picture)
+        run.keep_model()
+        scores = {'cost': history[-1]['cost']} if history else {}
+        run.finish(scores)
+        return training.result(run, rbm, scores)
 
 
-def test_rbm(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | None = None,
-             batch_size: int = 20, n_chains: int = 20, n_samples: int = 10,
-             output_folder: str = 'rbm_plots', n_hidden: int = 500, k: int = 15,
-             persistent: bool = True, gaussian: bool = False, sample_pixels: bool = False,
-             lr_decay: float = 1.0, plot_every: int = 1000, seed: int | None = None,
-             resume: bool = False, overwrite: bool = False) -> training.Result:
+@resumable
+def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | None = None,
+          batch_size: int = 20, n_chains: int = 20, n_samples: int = 10,
+          output_folder: str = 'rbm_plots', n_hidden: int = 500, k: int = 15,
+          persistent: bool = True, sample_pixels: bool = False, lr_decay: float = 1.0,
+          plot_every: int = 1000, seed: int | None = None, resume: bool = False,
+          overwrite: bool = False) -> training.Result:
     """Train a restricted Boltzmann machine by (persistent) contrastive divergence and sample it.
 
     :param learning_rate: length of a step down the gradient
@@ -373,72 +315,42 @@ def test_rbm(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str
     :param k: Gibbs steps in an update
     :param persistent: let the chains of training go on from update to update (PCD); with
         --no-persistent they start at the data (CD)
-    :param gaussian: real-valued instead of binary visible units, on standardised pixels; takes
-        a smaller learning rate, such as 0.001
     :param sample_pixels: draw each pixel as on or off, with its grey level as the probability,
         whenever it is used, instead of using the grey level itself
     :param lr_decay: the learning rate is multiplied by it after every epoch
     :param plot_every: Gibbs steps between two samples
     :param seed: of the initial weights and all samples; 123 when left out
     :param resume: go on with the run in the output folder; when it is complete, sample again
-    :param overwrite: give up an unfinished run in the output folder
+    :param overwrite: replace the run in the output folder
     """
-    settings = training.check_settings(locals())
-    if gaussian and sample_pixels:
-        raise UserError('--sample-pixels is for binary units: leave it out, or --gaussian')
+    seed = 123 if seed is None else seed
+    settings = dict(locals())
+    check_settings(settings)
     data = load_data(dataset)
-    test_images = numpy.asarray(data[2][0].get_value(borrow=True))
-    if n_chains > len(test_images):
-        raise UserError(f'--n-chains is {n_chains}, but the chains start from test images, and '
-                        f'{data.name} has {len(test_images)}')
 
     print('... building the model', flush=True)
-    rng = numpy.random.RandomState(123 if seed is None else seed)
-    theano_rng = engine.RandomStreams(rng.randint(2 ** 30))
-    index = T.lscalar('index')  # of a minibatch
-    lr = T.scalar('lr')
+    rng = numpy.random.RandomState(seed)
+    theano_rng = draws.RandomStreams(rng.randint(2 ** 30))
     x = T.matrix('x')  # images, one flattened image a row
     binary = theano_rng.bernoulli(x.shape, x) if sample_pixels else x
-    rbm = (GaussianRBM if gaussian else RBM)(
-        input=binary, n_visible=data.n_in, n_hidden=n_hidden, numpy_rng=rng, theano_rng=theano_rng)
-    persistent_chain = theano.shared(
-        numpy.zeros((batch_size, n_hidden), dtype=theano.config.floatX), name='persistent_chain')
-    cost, updates = rbm.get_cost_updates(lr, persistent_chain if persistent else None, k)
-    if sample_pixels:
-        updates += engine.random_updates(binary)
-    if gaussian:
-        standardize(data)
-    train_rbm = engine.function(
-        inputs=[index, lr], outputs=cost, updates=updates,
-        givens={x: engine.minibatch(data[0][0], index, batch_size)})
-
-    with Run('rbm', settings, data, rbm.params, others=[persistent_chain, rbm.bit_i_idx]) as run:
-        def keep(epoch):
-            save_filters(run.folder / f'filters_at_epoch_{epoch}.png',
-                         numpy.asarray(rbm.W.get_value()), data.image_shape)
-            run.keep_model()
-
-        print('... training', flush=True)
-        history = training.train_epochs(
-            run, 'training', train_rbm, training_epochs, after_epoch=keep,
-            scalars=lambda epoch: {'lr': learning_rate * lr_decay ** epoch},
-            report=lambda epoch, cost: f'Training epoch {epoch}, cost is {cost}')
-
-        print('... sampling', flush=True)
-        first = rng.randint(len(test_images) - n_chains) if len(test_images) > n_chains else 0
-        start = numpy.asarray(data[2][0].get_value(borrow=True))[first:first + n_chains]
-        save_picture(run.folder / 'samples.png',
-                     plot_samples(rbm, start, n_samples, plot_every, data.image_shape,
-                                  after_row=run.save_if_due))
-        run.keep_model()
-        scores = {'cost': history[-1]['cost']} if history else {}
-        run.finish(scores)
-        return training.result(run, rbm, scores)
+    rbm = RBM(input=binary, n_visible=data.n_in, n_hidden=n_hidden, numpy_rng=rng,
+              theano_rng=theano_rng)
+    return train_and_sample('rbm', rbm, x, data, rng, settings)
 
 
-# The name begins with "test" for the sake of those who know it; it is no test to be collected.
-test_rbm.__test__ = False
+def check_settings(settings: dict) -> None:
+    """See that the keyword arguments of :func:`train` can be.
+
+    :raises UserError: when one cannot
+    """
+    for low, high, names in ((0, numpy.inf, ('learning_rate', 'training_epochs')),
+                             (1, numpy.inf, ('n_samples', 'n_hidden', 'plot_every', 'n_chains')),
+                             (0, 1, ('lr_decay',))):
+        check(low, high, **{name: settings[name] for name in names})
+
+
+test_rbm = train  # its name in the old tutorials
 
 
 if __name__ == '__main__':
-    command_line.run(test_rbm)
+    command_line.main(train)

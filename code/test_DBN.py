@@ -26,7 +26,6 @@ class TestModel(TestCase):
             self.assertIs(machine.input, layer.input)
         shapes = [param.get_value().shape for param in dbn.params]
         self.assertEqual(shapes, [(6, 5), (5,), (5, 4), (4,), (4, 3), (3,)])
-        self.assertFalse(set(dbn.visible_biases) & set(dbn.params))
 
     def test_order_of_draws(self):
         rng = numpy.random.RandomState(4)
@@ -49,7 +48,7 @@ class TestPretraining(TestCase):
     def test_one_layer_changes_at_a_time(self):
         data = SharedDataSets(small_images())
         dbn = DBN.DBN(numpy.random.RandomState(0), n_ins=49, hidden_layers_sizes=[20, 10])
-        variables = [*dbn.params, *dbn.visible_biases]
+        variables = [*dbn.params, *(machine.vbias for machine in dbn.rbm_layers)]
         functions = dbn.pretraining_functions(data[0][0], batch_size=20, k=3)
         for i, step in enumerate(functions):
             before = [numpy.array(variable.get_value()) for variable in variables]
@@ -65,7 +64,7 @@ class TestTraining(TestCase):
         settings = SETTINGS | {'output_folder': str(self.folder / 'run')} | settings
         with mock.patch('support.datasets.read', return_value=small_images()), \
                 printed() as output:
-            return DBN.test_DBN(**settings), output.getvalue()
+            return DBN.train(**settings), output.getvalue()
 
     def test_pretraining_and_finetuning_learn(self):
         result, output = self.train()
@@ -101,17 +100,17 @@ class TestTraining(TestCase):
                                            whole.model.params[0].get_value()))
 
     def test_settings_that_cannot_be(self):
-        with self.assertRaisesRegex(UserError, '--k is 0'):
+        with self.assertRaisesRegex(UserError, '`k` is 0'):
             self.train(k=0)
-        with self.assertRaisesRegex(UserError, 'there is no .*pretrained.npz'):
-            DBN.load_rbms(str(self.folder))
+        with self.assertRaisesRegex(UserError, 'there is no .*run.json'):
+            DBN.load_rbms(str(self.folder / 'none'))
 
     @slow
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
     def test_mnist(self):
         """An epoch each of pretraining the smaller layers and of finetuning."""
         with printed():
-            result = DBN.test_DBN(hidden_layers_sizes=(200, 200), pretraining_epochs=1,
+            result = DBN.train(hidden_layers_sizes=(200, 200), pretraining_epochs=1,
                                   training_epochs=1, batch_size=20,
                                   output_folder=str(self.folder / 'mnist'))
         self.assertLess(result.scores['best_validation_error'], 8)

@@ -36,7 +36,6 @@ class TestModel(TestCase):
         self.assertEqual([param.name for param in sda.params], names)
         shapes = [param.get_value().shape for param in sda.params]
         self.assertEqual(shapes, [(6, 5), (5,), (5, 4), (4,), (4, 3), (3,)])
-        self.assertFalse(set(sda.visible_biases) & set(sda.params))
 
     def test_order_of_draws(self):
         rng = numpy.random.RandomState(4)
@@ -68,9 +67,9 @@ class TestModel(TestCase):
 
     def test_settings_that_cannot_be(self):
         rng = numpy.random.RandomState(0)
-        with self.assertRaisesRegex(UserError, 'at least one hidden layer'):
+        with self.assertRaisesRegex(UserError, '`hidden_layers_sizes` is .., but has to be'):
             SdA.SdA(rng, hidden_layers_sizes=[], corruption_levels=[])
-        with self.assertRaisesRegex(UserError, '2 hidden layers need as many corruption levels'):
+        with self.assertRaisesRegex(UserError, '`corruption_levels` are 1: give one for each of 2'):
             SdA.SdA(rng, hidden_layers_sizes=[3, 3], corruption_levels=[.1])
 
 
@@ -105,7 +104,7 @@ class TestPretraining(TestCase):
 class TestTraining(TestCase):
     def train(self, **settings):
         with printed() as output:
-            result = SdA.test_SdA(output_folder=str(self.folder), **settings)
+            result = SdA.train(output_folder=str(self.folder / 'run'), **settings)
         return result, output.getvalue()
 
     def test_pretraining_and_finetuning_learn(self):

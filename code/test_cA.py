@@ -64,7 +64,7 @@ class TestContraction(TestCase):
 class TestTraining(TestCase):
     def train(self, **settings):
         with mock.patch('support.datasets.read', return_value=small_images()), printed() as output:
-            result = cA.test_cA(output_folder=str(self.folder), n_hidden=100, overwrite=True,
+            result = cA.train(output_folder=str(self.folder / 'run'), n_hidden=100, overwrite=True,
                                 learning_rate=.05, training_epochs=8, **settings)
         return result, output.getvalue()
 
@@ -83,7 +83,7 @@ class TestTraining(TestCase):
         self.assertLess(costs[-1], .8 * costs[0])
         self.assertRegex(
             output, r'(?m)^Training epoch 0, reconstruction cost \d+\.\d+ jacobian norm \d+\.\d+$')
-        with Image.open(self.folder / 'cae_filters.png') as picture:
+        with Image.open(self.folder / 'run' / 'cae_filters.png') as picture:
             self.assertEqual(picture.size, (79, 79))
         self.assertEqual(result.scores, {'cost': costs[-1],
                                          'jacobian_norm': result.history[-1]['jacobian_norm']})

@@ -1,6 +1,5 @@
 """Tests of convolutional_mlp."""
 
-import math
 import unittest
 from unittest import mock
 
@@ -13,6 +12,7 @@ from scipy.signal import convolve2d
 import convolutional_mlp
 import logistic_sgd
 from convolutional_mlp import LeNet, LeNetConvPoolLayer
+from support import checkpoints, engine
 from support.datasets import ImageData
 from support.digits import make_digits
 from support.errors import UserError
@@ -103,8 +103,7 @@ class TestLeNet(TestCase):
 class TestTraining(TestCase):
     def train(self, folder='run', **settings):
         with printed():
-            return convolutional_mlp.evaluate_lenet5(output_folder=str(self.folder / folder),
-                                                     **settings)
+            return convolutional_mlp.train(output_folder=str(self.folder / folder), **settings)
 
     def train_small(self, folder='run', **settings):
         settings = {'nkerns': (4, 6), 'batch_size': 20, 'n_epochs': 3} | settings
@@ -125,7 +124,7 @@ class TestTraining(TestCase):
         self.assertLess(result.scores['best_validation_error'], 55)
         with Image.open(self.folder / 'run' / 'filters.png') as picture:
             self.assertEqual(picture.size, (4 * 41 - 1, 40))
-        loaded = convolutional_mlp.load_classifier(str(self.folder / 'run'))
+        loaded = checkpoints.load(self.folder / 'run', convolutional_mlp.build)
         images, labels = larger_images().test
         probabilities = logistic_sgd.get_p_y_given_x(loaded)
         p = probabilities(images)
@@ -148,10 +147,8 @@ class TestTraining(TestCase):
     @slow
     def test_resumed_run_is_the_same_bit_for_bit(self):
         whole = self.train_small('whole')
-        stop = until_failure(convolutional_mlp.engine.MinibatchFunction.run, 5,
-                             KeyboardInterrupt())
-        with mock.patch.object(convolutional_mlp.engine.MinibatchFunction, 'run', stop), \
-                self.assertRaises(KeyboardInterrupt):
+        stop = until_failure(engine.Step.over, 5, KeyboardInterrupt())
+        with mock.patch.object(engine.Step, 'over', stop), self.assertRaises(KeyboardInterrupt):
             self.train_small('parts')
         resumed = self.train_small('parts', resume=True)
         self.assertEqual(resumed.scores, whole.scores)
@@ -160,72 +157,8 @@ class TestTraining(TestCase):
                              (self.folder / 'whole' / name).read_bytes(), name)
 
     def test_settings_that_cannot_be(self):
-        with self.assertRaisesRegex(UserError, '--nkerns is .0, 5.'):
+        with self.assertRaisesRegex(UserError, '`nkerns` is .0, 5.'):
             self.train_small(nkerns=(0, 5))
         with mock.patch('support.datasets.read', return_value=small_images()), \
                 self.assertRaisesRegex(UserError, '7 x 7 pixels are too small'):
             self.train(batch_size=20)
-
-    def test_load_refuses_other_models(self):
-        with mock.patch('support.datasets.read', return_value=small_images()), printed():
-            logistic_sgd.sgd_optimization_mnist(n_epochs=1, batch_size=20,
-                                                output_folder=str(self.folder))
-        with self.assertRaisesRegex(UserError, 'another kind of model'):
-            convolutional_mlp.load_classifier(str(self.folder))
-
-
-class TestDemonstrations(TestCase):
-    def edges(self, photo=None):
-        with printed() as output:
-            maps = convolutional_mlp.edges(photo, output_folder=str(self.folder / 'out'))
-        self.assertIn('edges.png', output.getvalue())
-        with Image.open(self.folder / 'out' / 'edges.png') as picture:
-            self.assertEqual(picture.format, 'PNG')
-        return maps
-
-    def test_edges_of_a_photo(self):
-        pixels = numpy.random.RandomState(0).randint(256, size=(20, 30, 3)).astype('uint8')
-        path = self.folder / 'photo.png'
-        Image.fromarray(pixels).save(path)
-        rng = numpy.random.RandomState(23455)
-        W = rng.uniform(-1 / math.sqrt(243), 1 / math.sqrt(243), (2, 3, 9, 9))
-        b = rng.uniform(-.5, .5, 2)
-        activations = [b[k] + sum(convolve2d(pixels[:, :, c] / 256, W[k, c], 'valid')
-                                  for c in range(3)) for k in range(2)]
-        expected = 1 / (1 + numpy.exp(-numpy.array(activations)))
-        numpy.testing.assert_allclose(self.edges(path), expected, rtol=1e-4)
-
-    def test_edges_of_the_picture_drawn_here(self):
-        self.assertEqual(self.edges().shape, (2, 352, 472))
-
-    def test_photo_of_any_kind(self):
-        path = self.folder / 'large.gif'
-        Image.new('L', (1280, 100)).save(path)
-        self.assertEqual(self.edges(path).shape, (2, 42, 632))
-        Image.new('L', (20, 8)).save(path)
-        with self.assertRaisesRegex(UserError, '8 x 20 pixels: give one of at least 9 x 9'):
-            self.edges(path)
-        path.write_text('no image')
-        with self.assertRaisesRegex(UserError, 'cannot be read as an image'):
-            self.edges(path)
-        with self.assertRaisesRegex(UserError, 'there is no image'):
-            self.edges(self.folder / 'none.png')
-
-    def test_pooling(self):
-        with printed() as output:
-            numbers, without_border, with_border = convolutional_mlp.pooling()
-        expected = numpy.random.RandomState(1).rand(3, 2, 5, 5)
-        numpy.testing.assert_allclose(numbers, expected, rtol=1e-6)
-        for i, j in numpy.ndindex(3, 3):
-            maxima = numbers[:, :, 2 * i:2 * i + 2, 2 * j:2 * j + 2].max((2, 3))
-            numpy.testing.assert_array_equal(with_border[:, :, i, j], maxima)
-        numpy.testing.assert_array_equal(without_border, with_border[:, :, :2, :2])
-        numpy.testing.assert_allclose(without_border[0, 0], [[.72032449, .39676747],
-                                                             [.68521950, .87811744]], rtol=1e-6)
-        numpy.testing.assert_allclose(with_border[1, 0], [[.67883553, .58930554, .69975836],
-                                                          [.66379464, .94459476, .58655504],
-                                                          [.90340192, .80739129, .39767684]],
-                                      rtol=1e-6)
-        for line in ('With ignore_border=True:', 'maxima[0, 0] =\n[[0.7203 0.3968]\n'
-                     ' [0.6852 0.8781]]', 'maxima[1, 0] =\n[[0.6788 0.5893 0.6998]'):
-            self.assertIn(line, output.getvalue())

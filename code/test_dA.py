@@ -8,7 +8,7 @@ import pytensor.tensor as T
 from PIL import Image
 
 import dA
-from support import engine
+from support import draws
 from support.testing import (
     REFERENCE_MODE,
     TestCase,
@@ -89,7 +89,7 @@ class TestDenoising(TestCase):
         for level in (0., .3):
             corrupted = model.get_corrupted_input(model.x, level)
             corrupt = theano.function([model.x], corrupted,
-                                      updates=engine.random_updates(corrupted))
+                                      updates=draws.random_updates(corrupted))
             first, second = (numpy.asarray(corrupt(images)) for _ in range(2))
             kept = first != 0
             numpy.testing.assert_array_equal(first[kept], images[kept])
@@ -116,22 +116,20 @@ class TestDenoising(TestCase):
 class TestTraining(TestCase):
     def test_learns_and_draws_both_sets_of_filters(self):
         with mock.patch('support.datasets.read', return_value=small_images()), printed() as output:
-            result = dA.test_dA(training_epochs=6, n_hidden=100, output_folder=str(self.folder))
+            result = dA.train(training_epochs=8, n_hidden=100,
+                              output_folder=str(self.folder / 'run'))
         costs = {name: [row['cost'] for row in result.history if row['stage'] == name]
                  for name in ('corruption 0 %', 'corruption 30 %')}
         for name, values in costs.items():
-            self.assertEqual(len(values), 6)
+            self.assertEqual(len(values), 8)
             self.assertLess(values[-1], .6 * values[0], name)
         self.assertGreater(costs['corruption 30 %'][-1], costs['corruption 0 %'][-1])
         for percent in (0, 30):
-            with Image.open(self.folder / f'filters_corruption_{percent}.png') as picture:
+            with Image.open(self.folder / 'run' / f'filters_corruption_{percent}.png') as picture:
                 self.assertEqual(picture.size, (79, 79))
         self.assertRegex(output.getvalue(), r'(?m)^Training epoch 0, cost \d+\.\d+$')
         self.assertAlmostEqual(result.scores['cost_corruption_30'], costs['corruption 30 %'][-1])
-
-    def test_mean_image_is_beaten(self):
-        with mock.patch('support.datasets.read', return_value=small_images()), printed() as output:
-            result = dA.test_dA(training_epochs=8, n_hidden=100, output_folder=str(self.folder))
         baseline = dA.cost_of_mean_image(small_images().train[0])
         self.assertIn(f'would cost {baseline:.1f} nats', output.getvalue())
         self.assertLess(result.scores['cost_corruption_30'], baseline)
+

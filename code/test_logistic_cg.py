@@ -57,7 +57,7 @@ class TestModel(TestCase):
         classifier = logistic_cg.LogisticRegression(x, 49, 10)
         objective = logistic_cg.Objective(
             classifier, classifier.negative_log_likelihood(y),
-            minibatch_givens(x, y, data[0], index, 20), index, mock.Mock(extra={}))
+            minibatch_givens(x, y, data[0], index, 20), index)
         theta = numpy.random.RandomState(0).normal(size=500)
 
         def expected(theta):
@@ -76,8 +76,8 @@ class TestModel(TestCase):
 class TestTraining(TestCase):
     def train(self, **settings):
         with mock.patch('support.datasets.read', return_value=small_images()), printed() as output:
-            result = logistic_cg.cg_optimization_mnist(
-                output_folder=str(self.folder), batch_size=20, **settings)
+            result = logistic_cg.train(
+                **{'output_folder': str(self.folder / 'run'), 'batch_size': 20} | settings)
         return result, output.getvalue()
 
     def test_reaches_the_minimum_that_a_reference_finds(self):
@@ -97,29 +97,21 @@ class TestTraining(TestCase):
         self.assertAlmostEqual(result.history[-1]['cost'], reference.fun,
                                delta=.05 * reference.fun)
 
-    def test_interrupted_run_ends_with_the_same_bytes(self):
-        whole, _ = self.train(n_epochs=6)
-        files = ('checkpoint.npz', 'model.npz', 'history.csv')
-        expected = {name: (self.folder / name).read_bytes() for name in files}
-        for calls in (2, 5, 9):
-            for path in self.folder.iterdir():
-                path.unlink()
-            failing = until_failure(logistic_cg.Objective.__call__, calls, Crash())
-            with mock.patch.object(logistic_cg.Objective, '__call__', failing), \
-                    self.assertRaises(Crash):
-                self.train(n_epochs=6)
-            result, _ = self.train(n_epochs=6, resume=True)
-            self.assertEqual(result.scores, whole.scores)
-            for name in files:
-                self.assertEqual((self.folder / name).read_bytes(), expected[name], name)
-
-    def test_more_iterations_go_on(self):
-        self.train(n_epochs=3)
-        longer, output = self.train(n_epochs=6, resume=True)
-        self.assertEqual([row['epoch'] for row in longer.history], [1, 2, 3, 4, 5, 6])
+    def test_interrupted_run_begins_anew_and_ends_the_same(self):
+        whole, _ = self.train(n_epochs=5, output_folder=str(self.folder / 'whole'))
+        failing = until_failure(logistic_cg.Objective.__call__, 5, Crash())
+        with mock.patch.object(logistic_cg.Objective, '__call__', failing), \
+                self.assertRaises(Crash):
+            self.train(n_epochs=5)
+        self.train(resume=True, n_epochs=3)
+        with mock.patch.object(logistic_cg.Objective, '__call__', failing):
+            _, output = self.train(resume=True)  # complete: its result again
         self.assertNotIn('epoch 3,', output)
-        fresh, _ = self.train(n_epochs=6, overwrite=True)
-        self.assertEqual(longer.scores, fresh.scores)
+        longer, _ = self.train(resume=True, n_epochs=5)
+        self.assertEqual((longer.scores, longer.history), (whole.scores, whole.history))
+        for name in ('checkpoint.npz', 'model.npz', 'history.csv'):
+            self.assertEqual((self.folder / 'run' / name).read_bytes(),
+                             (self.folder / 'whole' / name).read_bytes(), name)
 
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
     def test_mnist(self):

@@ -93,8 +93,8 @@ class TestLoadData(TestCase):
 class TestTraining(TestCase):
     def train(self, dataset, **settings):
         with printed() as output:
-            result = logistic_sgd.sgd_optimization_mnist(
-                dataset=dataset, output_folder=str(self.folder), **settings)
+            result = logistic_sgd.train(
+                dataset=dataset, output_folder=str(self.folder / 'run'), **settings)
         return result, output.getvalue()
 
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')

@@ -75,10 +75,7 @@ class TestMLP(TestCase):
 class TestTraining(TestCase):
     def train(self, **settings):
         with printed():
-            return mlp.test_mlp(output_folder=str(self.folder), **settings)
-
-    def test_is_not_taken_for_a_test(self):
-        self.assertFalse(mlp.test_mlp.__test__)
+            return mlp.train(output_folder=str(self.folder / 'run'), **settings)
 
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
     def test_mnist_follows_the_trajectory_of_its_seed(self):
@@ -98,7 +95,8 @@ class TestTraining(TestCase):
         norms = []
         for L1, L2 in ((0, 0), (0, .01), (.1, 0)):
             with mock.patch('support.datasets.read', return_value=small_images()):
-                result = self.train(n_epochs=3, n_hidden=10, L1_reg=L1, L2_reg=L2)
+                result = self.train(n_epochs=3, n_hidden=10, L1_reg=L1, L2_reg=L2,
+                                    overwrite=True)
             norms.append(float((numpy.asarray(result.model.params[0].get_value()) ** 2).sum()))
         self.assertLess(norms[1], .99 * norms[0])
         self.assertLess(norms[2], .99 * norms[0])

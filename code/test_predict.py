@@ -8,12 +8,12 @@ import numpy
 from PIL import Image
 
 import convolutional_mlp
+import dA
 import logistic_cg
 import logistic_sgd
 import mlp
 import predict
 import SdA
-from dA import test_dA
 from support.errors import UserError
 from support.testing import TestCase, printed, slow, small_images
 
@@ -27,20 +27,21 @@ class TestPredict(TestCase):
         self.addCleanup(patch.stop)
 
     def train(self, script, **settings):
+        self.run = str(self.folder / 'run')
         with printed():
-            return script(output_folder=str(self.folder), overwrite=True, **settings)
+            return script.train(output_folder=self.run, overwrite=True, **settings)
 
     def test_every_classifier_predicts_what_it_scored(self):
         for script, settings in (
-                (logistic_sgd.sgd_optimization_mnist, {'n_epochs': 5, 'batch_size': 20}),
-                (logistic_cg.cg_optimization_mnist, {'n_epochs': 5, 'batch_size': 20}),
-                (mlp.test_mlp, {'n_epochs': 5, 'n_hidden': 7, 'batch_size': 20}),
-                (SdA.test_SdA, {'pretraining_epochs': 1, 'training_epochs': 5, 'batch_size': 20,
+                (logistic_sgd, {'n_epochs': 5, 'batch_size': 20}),
+                (logistic_cg, {'n_epochs': 5, 'batch_size': 20}),
+                (mlp, {'n_epochs': 5, 'n_hidden': 7, 'batch_size': 20}),
+                (SdA, {'pretraining_epochs': 1, 'training_epochs': 5, 'batch_size': 20,
                                 'hidden_layers_sizes': (9, 8), 'corruption_levels': (.1, .1)})):
             with self.subTest(script.__name__):
                 result = self.train(script, **settings)
                 with printed() as output:
-                    predicted = predict.predict(str(self.folder))
+                    predicted = predict.predict(self.run)
                 error = 100 * numpy.mean(predicted != self.images.test[1])
                 self.assertAlmostEqual(error, result.scores['test_error'])
                 self.assertIn(f'of 60 test images are misclassified, {error:f} %',
@@ -59,21 +60,21 @@ class TestPredict(TestCase):
         images = dataclasses.replace(self.images, train=pairs[0], valid=pairs[1], test=pairs[2],
                                      image_shape=(21, 21))
         with mock.patch('support.datasets.read', return_value=images):
-            result = self.train(convolutional_mlp.evaluate_lenet5, n_epochs=3, batch_size=20,
+            result = self.train(convolutional_mlp, n_epochs=3, batch_size=20,
                                 nkerns=(3, 4))
             with printed():
-                predicted = predict.predict(str(self.folder))
+                predicted = predict.predict(self.run)
         self.assertAlmostEqual(100 * numpy.mean(predicted != images.test[1]),
                                result.scores['test_error'])
         path = self.folder / 'digit.png'
         pixels = numpy.rint(images.test[0][0].reshape(21, 21) * 256).clip(0, 255).astype('uint8')
         Image.fromarray(pixels).save(path)
         with printed():
-            numpy.testing.assert_array_equal(predict.predict(str(self.folder), (path,)),
+            numpy.testing.assert_array_equal(predict.predict(self.run, (path,)),
                                              predicted[:1])
 
     def test_image_files(self):
-        result = self.train(logistic_sgd.sgd_optimization_mnist, n_epochs=20, batch_size=20)
+        result = self.train(logistic_sgd, n_epochs=20, batch_size=20)
         rows = self.images.test[0][:3]
         expected = logistic_sgd.classify(result.model, rows)
         for invert in (False, True):
@@ -84,7 +85,7 @@ class TestPredict(TestCase):
                 Image.fromarray(255 - pixels if invert else pixels).convert('RGB').save(path)
                 paths.append(path)
             with printed() as output:
-                predicted = predict.predict(str(self.folder), tuple(paths), invert=invert)
+                predicted = predict.predict(self.run, tuple(paths), invert=invert)
             numpy.testing.assert_array_equal(predicted, expected)
             lines = output.getvalue().splitlines()
             self.assertTrue(re.fullmatch(rf'{re.escape(str(paths[0]))}: {expected[0]}, with '
@@ -98,23 +99,23 @@ class TestPredict(TestCase):
     def test_mistakes(self):
         with self.assertRaisesRegex(UserError, 'there is no .*run.json'):
             predict.predict(str(self.folder))
-        self.train(test_dA, training_epochs=0, n_hidden=4)
+        self.train(dA, training_epochs=0, n_hidden=4)
         with self.assertRaisesRegex(UserError, 'run of dA.py, which is no classifier'):
-            predict.predict(str(self.folder))
-        self.train(logistic_sgd.sgd_optimization_mnist, n_epochs=1, batch_size=20)
-        no_image = self.folder / 'run.json'
+            predict.predict(self.run)
+        self.train(logistic_sgd, n_epochs=1, batch_size=20)
+        no_image = self.folder / 'run' / 'run.json'
         for path, message in ((self.folder / 'none.png', 'there is no image'),
                               (no_image, 'cannot be read as an image')):
             with self.assertRaisesRegex(UserError, message):
-                predict.predict(str(self.folder), (path,))
+                predict.predict(self.run, (path,))
         with mock.patch('support.datasets.read') as read:
             read.return_value = mock.Mock(test=(numpy.zeros((2, 9)), numpy.zeros(2)))
             read.return_value.name = 'others'
             with self.assertRaisesRegex(UserError, 'the images of others have 9 pixels'):
-                predict.predict(str(self.folder))
-        (self.folder / 'model.npz').write_bytes(b'')
+                predict.predict(self.run)
+        (self.folder / 'run' / 'model.npz').write_bytes(b'')
         with self.assertRaisesRegex(UserError, 'model.npz is broken'):
-            predict.predict(str(self.folder))
+            predict.predict(self.run)
         no_image.write_text('{}')
-        with self.assertRaisesRegex(UserError, 'run.json is broken'):
-            predict.predict(str(self.folder))
+        with self.assertRaisesRegex(UserError, 'run.json is not the record'):
+            predict.predict(self.run)

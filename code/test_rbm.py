@@ -12,8 +12,7 @@ from pytensor.graph.traversal import explicit_graph_inputs
 from scipy.special import expit, logsumexp
 
 import rbm
-from logistic_sgd import SharedDataSets
-from support import engine
+from support import checkpoints, draws, engine
 from support.errors import UserError
 from support.testing import (
     REFERENCE_MODE,
@@ -23,6 +22,7 @@ from support.testing import (
     mnist_is_here,
     printed,
     small_images,
+    until_failure,
 )
 
 N_VISIBLE, N_HIDDEN = 4, 3
@@ -110,8 +110,8 @@ class TestGibbs(TestCase):
         index = T.lscalar('index')
         v = theano.shared(numpy.repeat(start[None], n_chains, 0).astype('float32'), name='v')
         new = step(v)
-        walk = engine.function([index], T.mean(new), [(v, new)] + engine.random_updates(new))
-        walk.run(range(n_steps))
+        walk = engine.function([index], T.mean(new), [(v, new)] + draws.random_updates(new))
+        walk.over(range(n_steps))
         numbers = numpy.asarray(v.get_value()) @ 2 ** numpy.arange(N_VISIBLE)[::-1]
         return numpy.bincount(numbers.astype(int), minlength=2 ** N_VISIBLE) / n_chains
 
@@ -123,10 +123,10 @@ class TestGibbs(TestCase):
         self.assertLess(numpy.square((frequencies - p) * 4000).sum() / 4000, 4)  # about 1
 
     def test_many_steps_in_one_call_are_one_chain(self):
-        """repeat(gibbs_hvh, k) brings any start to the distribution of the hidden units."""
+        """chain(gibbs_hvh, k) brings any start to the distribution of the hidden units."""
         machine = small_rbm()
         start = T.constant(numpy.zeros((4000, N_HIDDEN), 'float32'))
-        outputs, updates = engine.repeat(machine.gibbs_hvh, start, n_steps=25)
+        outputs, updates = draws.chain(machine.gibbs_hvh, start, n_steps=25)
         h = numpy.asarray(theano.function([], outputs[-1], updates=updates)())
         frequencies = numpy.bincount((h @ 2 ** numpy.arange(N_HIDDEN)[::-1]).astype(int),
                                      minlength=2 ** N_HIDDEN) / 4000
@@ -134,11 +134,11 @@ class TestGibbs(TestCase):
         self.assertLess(numpy.abs(frequencies - p).max(), 5 * numpy.sqrt(p.max() / 4000))
 
     def test_steps_of_a_chain_draw_anew(self):
-        streams = engine.RandomStreams(3)
+        streams = draws.RandomStreams(3)
         start = T.constant(numpy.zeros(1000, 'float32'))
-        (draws,), updates = engine.repeat(
-            lambda total: [total + streams.uniform(total.shape)], start, n_steps=12)
-        function = theano.function([], draws, updates=updates)
+        (total,), updates = draws.chain(
+            lambda sums: [sums + streams.uniform(sums.shape)], start, n_steps=12)
+        function = theano.function([], total, updates=updates)
         first, second = numpy.asarray(function()), numpy.asarray(function())
         # sums of 12 independent draws: variance 1; of 12 times the same draw: variance 12
         self.assertLess(abs(first.var() - 1), .3)
@@ -260,7 +260,7 @@ class TestUpdates(TestCase):
         likelihoods = []
         for persistent in (None, chain):
             machine = small_rbm(input=T.matrix('x'), scale=.1)
-            self.step(machine, rows, persistent).run([0] * 1000)
+            self.step(machine, rows, persistent).over([0] * 1000)
             likelihoods.append(numpy.log(joint(machine).sum(1)[[0, 15]]).mean())
         cd, pcd = likelihoods
         # The best is -log 2 = -.69. Other seeds: CD -1.84 to -1.72, PCD -.86 to -.82.
@@ -271,74 +271,8 @@ class TestUpdates(TestCase):
         machine = small_rbm(input=T.matrix('x'))
         chain = theano.shared(numpy.zeros((1, N_HIDDEN), 'float32'), name='chain')
         step = self.step(machine, states(N_VISIBLE), chain, k=2)
-        step.run([0, 0])
+        step.over([0, 0])
         self.assertEqual(chain.get_value().shape, (1, N_HIDDEN))
-
-
-class TestGaussian(TestCase):
-    def test_free_energy_integrates_out_the_hidden_units(self):
-        v = numpy.random.RandomState(3).normal(size=(5, N_VISIBLE))
-        with in_float64():
-            machine = small_rbm(model=rbm.GaussianRBM)
-            free_energy = evaluate(machine.free_energy(T.constant(v)))
-        W, c, b = parameters(machine)
-        h = states(N_HIDDEN)
-        expected = [-logsumexp(-((row - b) ** 2).sum() / 2 + h @ c + row @ W @ h.T) for row in v]
-        numpy.testing.assert_allclose(free_energy, expected)
-
-    def test_samples_of_the_conditional(self):
-        machine = small_rbm(model=rbm.GaussianRBM)
-        h = numpy.repeat([[1., 0., 1.]], 20000, axis=0).astype('float32')
-        mean, same, sample = machine.sample_v_given_h(T.constant(h))
-        self.assertIs(mean, same)
-        draws = numpy.asarray(theano.function([], sample)())
-        W, _, b = parameters(machine)
-        error = 5 / numpy.sqrt(20000)
-        numpy.testing.assert_allclose(draws.mean(0), b + W[:, 0] + W[:, 2], atol=error)
-        numpy.testing.assert_allclose(numpy.cov(draws.T), numpy.eye(N_VISIBLE), atol=2 * error)
-
-    def test_extreme_weights_give_finite_numbers(self):
-        images = numpy.random.RandomState(0).normal(size=(6, N_VISIBLE)).astype('float32')
-        for persistent in (None, theano.shared(numpy.zeros((6, N_HIDDEN), 'float32'))):
-            machine = small_rbm(input=T.matrix('x'), scale=1e4, model=rbm.GaussianRBM)
-            cost, updates = machine.get_cost_updates(0.1, persistent)
-            free_energy = machine.free_energy(machine.input)
-            step = theano.function([machine.input], [cost, free_energy], updates=updates)
-            for value in step(images):
-                self.assertTrue(numpy.isfinite(value).all())
-            for param in machine.params:
-                self.assertTrue(numpy.isfinite(param.get_value()).all())
-
-    def test_gradient_of_contrastive_divergence(self):
-        """That of the mean difference of free energies, the ends of the chains held constant."""
-        ends = []
-
-        def repeat(*arguments, **kwargs):
-            outputs, updates = whole_repeat(*arguments, **kwargs)
-            ends.append(outputs[2])
-            return outputs, updates
-
-        whole_repeat = engine.repeat
-        with in_float64(), mock.patch('support.engine.repeat', repeat):
-            data = T.constant(numpy.random.RandomState(4).normal(size=(7, N_VISIBLE)))
-            machine = small_rbm(model=rbm.GaussianRBM, input=data)
-            updates = dict(machine.get_cost_updates(0.5)[1])
-            steps = [(param - updates[param]) / 0.5 for param in machine.params]
-            end, *gradients = theano.function([], [*ends, *steps], mode=REFERENCE_MODE)()
-            self.assertEqual(end.shape, (7, N_VISIBLE))
-            cost = (T.mean(machine.free_energy(data))
-                    - T.mean(machine.free_energy(T.constant(end))))
-            self.assertLess(finite_difference_error(
-                cost, machine.params, [T.constant(gradient) for gradient in gradients]), 1e-6)
-
-    def test_standardize(self):
-        data = SharedDataSets(small_images())
-        raw = [numpy.asarray(x.get_value(), dtype='float64') for x, _ in data]
-        train, valid, _ = (numpy.asarray(x.get_value()) for x, _ in rbm.standardize(data))
-        numpy.testing.assert_allclose(train.mean(0), 0, atol=1e-5)
-        self.assertAlmostEqual(train.var(0).mean(), 1, 5)
-        scale = numpy.sqrt(raw[0].var(0).mean())
-        numpy.testing.assert_allclose(valid, (raw[1] - raw[0].mean(0)) / scale, atol=1e-5)
 
 
 class TestTraining(TestCase):
@@ -347,32 +281,29 @@ class TestTraining(TestCase):
                     'output_folder': str(self.folder / 'run')} | settings
         with mock.patch('support.datasets.read', return_value=images or small_images()), \
                 printed() as output:
-            return rbm.test_rbm(**settings), output.getvalue()
+            return rbm.train(**settings), output.getvalue()
 
     def without_sampling(self, **settings):
-        with mock.patch('rbm.plot_samples', return_value=numpy.zeros((8, 8), 'uint8')):
-            return self.train(**settings)[0]
+        return self.train(plot_every=1, n_samples=1, n_chains=1, **settings)[0]
 
     def test_learns(self):
-        for name, settings in {'CD': {'persistent': False, 'sample_pixels': True, 'lr_decay': .9},
-                               'Gaussian': {'gaussian': True, 'learning_rate': .005}}.items():
-            with self.subTest(name):
-                result, output = self.train(training_epochs=12, overwrite=True, **settings)
-                costs = [row['cost'] for row in result.history]
-                self.assertEqual(len(costs), 12)
-                self.assertGreater(costs[-1], costs[0] + .1 * abs(costs[0]))
-                self.assertRegex(output, r'(?m)^Training epoch 0, cost is -\d+\.\d+$')
-                self.assertIn('\n ... plotting sample 1\n', output)
-                # all three kinds of parameters have moved from where they began
-                for param in result.model.params[1:]:
-                    self.assertGreater(numpy.abs(param.get_value()).max(), 1e-3)
+        result, output = self.train(training_epochs=12, persistent=False, sample_pixels=True,
+                                    lr_decay=.9)
+        costs = [row['cost'] for row in result.history]
+        self.assertEqual(len(costs), 12)
+        self.assertGreater(costs[-1], costs[0] + .1 * abs(costs[0]))
+        self.assertRegex(output, r'(?m)^Training epoch 0, cost is -\d+\.\d+$')
+        self.assertIn('\n ... plotting sample 1\n', output)
+        # all three kinds of parameters have moved from where they began
+        for param in result.model.params[1:]:
+            self.assertGreater(numpy.abs(param.get_value()).max(), 1e-3)
 
     def test_rate_decays(self):
         """Two epochs by the script against the same updates with the rates 0.2 and 0.05."""
         result = self.without_sampling(training_epochs=2, learning_rate=.2, lr_decay=.25, k=1)
         images = small_images().train[0]
         rng = numpy.random.RandomState(123)
-        streams = engine.RandomStreams(rng.randint(2 ** 30))
+        streams = draws.RandomStreams(rng.randint(2 ** 30))
         index, lr = T.lscalar('index'), T.scalar('lr')
         machine = rbm.RBM(n_visible=49, n_hidden=100, numpy_rng=rng, theano_rng=streams)
         chain = theano.shared(numpy.zeros((20, 100), 'float32'))
@@ -380,14 +311,14 @@ class TestTraining(TestCase):
         step = engine.function([index, lr], cost, updates, {
             machine.input: engine.minibatch(engine.shared_data(images), index, 20)})
         for rate in (.2, .05):
-            step.run(range(len(images) // 20), rate)
+            step.over(range(len(images) // 20), rate)
         for found, expected in zip(parameters(result.model), parameters(machine), strict=True):
             numpy.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
     def test_sampled_pixels(self):
         model = self.without_sampling(training_epochs=0, sample_pixels=True).model
         x, = explicit_graph_inputs([model.input])
-        draw = theano.function([x], model.input, updates=engine.random_updates(model.input))
+        draw = theano.function([x], model.input, updates=draws.random_updates(model.input))
         levels = numpy.array([0, .2, .5, .9, 1])
         drawn = numpy.asarray(draw(numpy.tile(levels, (10_000, 1)).astype('float32')))
         self.assertEqual(set(numpy.unique(drawn)), {0, 1})
@@ -410,29 +341,20 @@ class TestTraining(TestCase):
             self.assertEqual(picture.size, (79, 79))
         with Image.open(result.output_folder / 'samples.png') as picture:
             self.assertEqual(picture.size, (8 * 3 - 1, 8 * 2 + 1))
-        loaded = rbm.load_rbm(result.output_folder)
+        loaded = checkpoints.load(result.output_folder, rbm.build)
         for param, other in zip(loaded.params, result.model.params, strict=True):
             numpy.testing.assert_array_equal(param.get_value(), other.get_value())
 
     def test_interrupted_run_ends_the_same(self):
-        whole, _ = self.train(training_epochs=3)
-        expected = (self.folder / 'run' / 'checkpoint.npz').read_bytes()
-        samples = (self.folder / 'run' / 'samples.png').read_bytes()
-
-        def interrupt(*arguments, **kwargs):
-            if interrupt.calls == 1:
-                raise KeyboardInterrupt
-            interrupt.calls += 1
-
-        interrupt.calls = 0
-        with mock.patch.object(rbm, 'save_filters', interrupt), \
-                self.assertRaises(KeyboardInterrupt):
-            self.train(training_epochs=3, overwrite=True)
-        resumed, _ = self.train(training_epochs=3, resume=True)
-        self.assertEqual([row['cost'] for row in resumed.history],
-                         [row['cost'] for row in whole.history])
-        self.assertEqual((self.folder / 'run' / 'checkpoint.npz').read_bytes(), expected)
-        self.assertEqual((self.folder / 'run' / 'samples.png').read_bytes(), samples)
+        self.train(training_epochs=3, output_folder=str(self.folder / 'whole'))
+        for resume, method in ((False, 'save_filters'), (True, 'save_picture')):
+            failing = until_failure(getattr(rbm, method), 1 - resume, KeyboardInterrupt())
+            with mock.patch.object(rbm, method, failing), self.assertRaises(KeyboardInterrupt):
+                self.train(training_epochs=3, resume=resume)
+        self.train(resume=True)
+        for name in ('checkpoint.npz', 'model.npz', 'history.csv', 'samples.png'):
+            self.assertEqual((self.folder / 'run' / name).read_bytes(),
+                             (self.folder / 'whole' / name).read_bytes(), name)
 
     def test_finished_model_is_sampled_again(self):
         self.train(training_epochs=1)
@@ -441,9 +363,9 @@ class TestTraining(TestCase):
             self.assertEqual(picture.size, (8 * 3 - 1, 8 * 4 + 1))
 
     def test_settings_that_cannot_be(self):
-        for settings, message in (({'n_chains': 61}, '--n-chains is 61.*has 60'),
-                                  ({'k': 0}, '--k is 0'), ({'lr_decay': 0.}, '--lr-decay is 0'),
-                                  ({'gaussian': True, 'sample_pixels': True}, '--sample-pixels')):
+        for settings, message in (({'n_chains': 61}, '`n_chains` is 61, .* from 1 to 60'),
+                                  ({'k': 0}, '`k` is 0'), ({'lr_decay': 2.}, '`lr_decay` is 2'),
+                                  ({'n_hidden': 0}, '`n_hidden` is 0')):
             with self.assertRaisesRegex(UserError, message):
                 self.train(training_epochs=0, **settings)
 
@@ -451,6 +373,6 @@ class TestTraining(TestCase):
     def test_mnist(self):
         """One epoch: the old book saw a pseudo-likelihood of -90.65 after PCD-15."""
         with printed():
-            result = rbm.test_rbm(training_epochs=1, k=5, plot_every=10, n_samples=1,
+            result = rbm.train(training_epochs=1, k=5, plot_every=10, n_samples=1,
                                   output_folder=str(self.folder / 'mnist'))
         self.assertLess(abs(result.history[0]['cost'] + 90.65), 8)

@@ -20,30 +20,10 @@ from logistic_sgd import (
     minibatch_givens,
     sgd_optimization_mnist,
 )
-from support import checkpoints, datasets, engine, training
-from support.errors import UserError
+from support import checkpoints, datasets, engine, folders, training
+from support.errors import UserError, check
+from support.optimisers import clipped, momentum_updates, sgd_updates
 from support.testing import REFERENCE_MODE, TestCase, printed, small_images, until_failure
-
-
-def follow(stopping, loss_after, n_epochs, restart=lambda stopping, iteration: stopping):
-    """Go through training segment by segment, as the loop does.
-
-    :param loss_after: validation loss, by iteration
-    :param restart: gives what takes the place of ``stopping`` at a segment's beginning
-    :return: validated iterations, last iteration, and the segments
-    """
-    validated, segments, iteration = [], [], 0
-    while iteration < n_epochs * stopping.n_train_batches:
-        stopping = restart(stopping, iteration)
-        start, end = stopping.segment(iteration)
-        segments.append((start, end))
-        if stopping.is_validated_after(end - 1):
-            stopping.observe(end - 1, loss_after[end - 1])
-            validated.append(end - 1)
-        iteration = end
-        if stopping.stops_after(end - 1):
-            break
-    return stopping, validated, iteration - 1, segments
 
 
 def follow_naively(loss_after, n_train_batches, patience, increase, threshold, n_epochs):
@@ -63,7 +43,18 @@ def follow_naively(loss_after, n_train_batches, patience, increase, threshold, n
     return validated, iteration, best, best_iteration, patience
 
 
-class TestEarlyStopping(TestCase):
+class TrainingCase(TestCase):
+
+    def settings(self, **changed):
+        return {'output_folder': str(self.folder / 'out'), 'resume': False,
+                'overwrite': False} | changed
+
+    def run_of(self, params, **changed):
+        data = SimpleNamespace(name='rows', sha256='0', image_shape=(1, 2))
+        return checkpoints.Run('test', self.settings(**changed), data, params, {})
+
+
+class TestEarlyStopping(TrainingCase):
 
     # minibatches in an epoch, patience, patience_increase; loss of one validation after the other,
     # the last one for all that follow; iterations that are validated, the last iteration, the
@@ -97,26 +88,40 @@ class TestEarlyStopping(TestCase):
             (3, 100, 2, [1.0], list(range(2, 100, 3)), 100, 2, 100),
     }
 
+    def follow(self, loss_after, n_train_batches, patience, increase, threshold, n_epochs):
+        """The same by the loop that is tested, with a step that counts."""
+        steps = []
+        step = SimpleNamespace(
+            n_minibatches=n_train_batches, batch_size=1, updated=[], returns_list=False,
+            generator_states=list, over=lambda indices: steps.extend(indices) or numpy.ones(1))
+        validated = []
+
+        def validate():
+            validated.append(len(steps) - 1)
+            return [loss_after[len(steps) - 1]]
+
+        W = theano.shared(numpy.zeros(1), name='W')
+        with self.run_of([W], overwrite=True) as run, printed(), \
+                mock.patch.object(checkpoints.Run, 'save'):
+            scores = training.train_with_early_stopping(
+                run, step, validate, lambda: [0.], n_epochs, patience, increase, threshold)
+        self.assertEqual(steps, [i % n_train_batches for i in range(len(steps))])
+        return (validated, len(steps) - 1, scores.get('best_validation_error', math.inf) / 100,
+                scores.get('best_iteration', 1) - 1, run.stages['training']['patience'])
+
+    def assert_same(self, found, expected):
+        self.assertEqual(found[:2] + found[3:], expected[:2] + expected[3:])
+        self.assertAlmostEqual(found[2], expected[2], places=9)
+
     def test_decision_table(self):
         for case, (n, patience, increase, losses, *expected) in self.DECISIONS.items():
             with self.subTest(case):
-                stopping = training.EarlyStopping(n, patience, increase)
                 frequency = expected[0][0] + 1
-                self.assertEqual(stopping.validation_frequency, frequency)
                 loss_after = {iteration: losses[min(iteration // frequency, len(losses) - 1)]
                               for iteration in range(200)}
-                _, validated, last, _ = follow(stopping, loss_after, n_epochs=100)
-                self.assertEqual(
-                    [validated, last, stopping.best_iteration, stopping.patience], expected)
-                self.assertEqual(stopping.best_loss, min(losses))
-
-    def test_validation_frequency(self):
-        for n, patience, frequency in ((83, 5000, 83), (2500, 10000, 2500), (100, 150, 75),
-                                       (100, 3, 1), (100, 1, 1), (100, 0, 1), (1, 10, 1)):
-            stopping = training.EarlyStopping(n, patience)
-            self.assertEqual(stopping.validation_frequency, frequency)
-            self.assertEqual([i for i in range(3 * frequency) if stopping.is_validated_after(i)],
-                             [frequency - 1, 2 * frequency - 1, 3 * frequency - 1])
+                validated, last, best, final = expected
+                self.assert_same(self.follow(loss_after, n, patience, increase, 0.995, 100),
+                                 (validated, last, min(losses), best, final))
 
     def test_logistic_regression_ends_in_epoch_74(self):
         # The last step of more than half a per cent is that of epoch 37: patience is then
@@ -125,91 +130,41 @@ class TestEarlyStopping(TestCase):
         for epoch in range(1, 1001):
             loss *= 0.99 if epoch <= 37 else 0.999 if epoch <= 73 else 1.01
             loss_after[epoch * 83 - 1] = loss
-        stopping = training.EarlyStopping(83, 5000)
-        _, validated, last, _ = follow(stopping, loss_after, n_epochs=1000)
+        validated, last, _, best, patience = self.follow(loss_after, 83, 5000, 2, 0.995, 1000)
         self.assertEqual(validated, [epoch * 83 - 1 for epoch in range(1, 74)])
-        self.assertEqual((last, stopping.patience, stopping.best_iteration + 1),
-                         (6140, 6140, 6059))
-        self.assertEqual(last // 83 + 1, 74)
+        self.assertEqual((last, patience, best + 1, last // 83 + 1), (6140, 6140, 6059, 74))
 
-    def random_cases(self):
-        rng = numpy.random.RandomState(0)
-        for _ in range(400):
-            n, patience, n_epochs = rng.randint(1, 13), rng.randint(0, 60), rng.randint(1, 15)
+    def test_agrees_with_a_loop_over_single_updates(self):
+        rng, stopped_early = numpy.random.RandomState(0), 0
+        for _ in range(100):
+            n, patience, n_epochs = (int(rng.randint(*limits)) for limits
+                                     in ((1, 13), (0, 60), (1, 15)))
             falling = numpy.exp(-rng.uniform(0, 0.1) * numpy.arange(n * n_epochs))
             noisy = falling * (1 + rng.uniform(0, 0.2) * rng.normal(size=n * n_epochs))
             losses = numpy.rint(noisy * 200) / 200  # so that ties and the threshold itself occur
-            yield (losses.tolist(), int(n), int(patience), float(rng.choice([1, 1.5, 2, 3])),
-                   float(rng.choice([0.9, 0.995, 1])), int(n_epochs))
-
-    def test_agrees_with_a_loop_over_single_updates(self):
-        stopped_early = 0
-        for losses, n, patience, increase, threshold, n_epochs in self.random_cases():
-            stopping = training.EarlyStopping(n, patience, increase, threshold)
-            _, validated, last, _ = follow(stopping, losses, n_epochs)
-            self.assertEqual(
-                (validated, last, stopping.best_loss, stopping.best_iteration, stopping.patience),
-                follow_naively(losses, n, patience, increase, threshold, n_epochs))
-            stopped_early += last + 1 < n * n_epochs
-        self.assertTrue(50 < stopped_early < 350, stopped_early)  # both ends are tested
-
-    def test_segments(self):
-        for losses, n, patience, increase, threshold, n_epochs in self.random_cases():
-            stopping = training.EarlyStopping(n, patience, increase, threshold)
-
-            def same_from_the_middle(stopping, iteration, n=n):
-                start, end = stopping.segment(iteration)
-                self.assertEqual(start, iteration)
-                for middle in range(start, end):
-                    self.assertEqual(stopping.segment(middle), (start, end))
-                for inside in range(start, end - 1):
-                    self.assertFalse(stopping.is_validated_after(inside)
-                                     or stopping.stops_after(inside) or (inside + 1) % n == 0)
-                self.assertTrue(stopping.is_validated_after(end - 1)
-                                or stopping.stops_after(end - 1) or end % n == 0)
-                return stopping
-
-            _, _, last, segments = follow(stopping, losses, n_epochs, same_from_the_middle)
-            self.assertEqual([i for start, end in segments for i in range(start, end)],
-                             list(range(last + 1)))
-
-    def test_goes_on_from_its_state(self):
-        for losses, n, patience, increase, threshold, n_epochs in self.random_cases():
-            def anew(stopping, iteration, arguments=(n, patience, increase, threshold)):
-                if math.isinf(stopping.best_loss):  # nothing to save yet
-                    return stopping
-                other = training.EarlyStopping(*arguments)
-                other.restore(json.loads(json.dumps(stopping.state(), allow_nan=False)))
-                self.assertEqual(repr(other.state()), repr(stopping.state()))
-                return other
-
-            whole = training.EarlyStopping(n, patience, increase, threshold)
-            _, *expected = follow(whole, losses, n_epochs)
-            parts, *found = follow(training.EarlyStopping(n, patience, increase, threshold),
-                                   losses, n_epochs, anew)
-            self.assertEqual(found, expected)
-            self.assertEqual(parts.state(), whole.state())
+            case = (losses.tolist(), n, patience, float(rng.choice([1, 1.5, 2, 3])),
+                    float(rng.choice([0.9, 0.995, 1])), n_epochs)
+            expected = follow_naively(*case)
+            with self.subTest(case):
+                self.assert_same(self.follow(*case), expected)
+            stopped_early += expected[1] + 1 < n * n_epochs
+        self.assertTrue(15 < stopped_early < 85, stopped_early)  # both ends are tested
 
 
 class TestParts(TestCase):
 
-    def test_pieces(self):
-        for length, limit in itertools.product(range(1, 200), (1, 2, 3, 7, 30, 50, 1000)):
-            cuts = list(training.pieces(0, length, limit))
+    def test_parts(self):
+        for length, limit in itertools.product(range(200), (1, 2, 3, 7, 30, 50, 1000)):
+            cuts = training.parts(length, limit)
             self.assertEqual([i for first, last in cuts for i in range(first, last)],
                              list(range(length)))
             lengths = {last - first for first, last in cuts}
-            self.assertLessEqual(max(lengths), limit)
+            self.assertLessEqual(max(lengths, default=0), limit)
             self.assertLessEqual(len(lengths), 2)
-            self.assertLess(len(cuts), 2 * math.ceil(length / limit))
-            self.assertEqual([(first + 5, last + 5) for first, last in cuts],
-                             list(training.pieces(5, 5 + length, limit)))
+            self.assertLessEqual(len(cuts), max(0, 2 * math.ceil(length / limit) - 1))
         # One length where it can be had, without cutting twice as often.
-        self.assertEqual(list(training.pieces(0, 20, 7)), [(0, 5), (5, 10), (10, 15), (15, 20)])
-        self.assertEqual(list(training.pieces(3, 13, 4)), [(3, 5), (5, 7), (7, 9), (9, 11),
-                                                           (11, 13)])
-        self.assertEqual(list(training.pieces(0, 11, 4)), [(0, 3), (3, 7), (7, 11)])
-        self.assertEqual(list(training.pieces(0, 0, 4)), [])
+        self.assertEqual(training.parts(20, 7), [(0, 5), (5, 10), (10, 15), (15, 20)])
+        self.assertEqual(training.parts(11, 4), [(0, 3), (3, 7), (7, 11)])
 
     def test_mean_error_does_not_depend_on_the_order(self):
         rng = numpy.random.RandomState(0)
@@ -232,43 +187,21 @@ class TestParts(TestCase):
         self.assertIsInstance(rates, list)
         self.assertEqual(rates, (wrong.sum(axis=1) / 7).tolist())
 
-    GOOD_SETTINGS = {
-        'n_epochs': (0, 1, 10 ** 6), 'pretraining_epochs': (0,), 'training_epochs': (0, 5),
-        'seed': (None, 0, 2 ** 32 - 1), 'batch_size': (1, 600), 'n_hidden': (1,),
-        'hidden_layers_sizes': ((1,), [1000, 1000], (3, 2, 1)),
-        'corruption_levels': ((0.0, 0.999), [], (0,)), 'learning_rate': (0, 0.13, 1e30),
-        'finetune_lr': (0.0,), 'pretrain_lr': (1,), 'L1_reg': (0.0, 3),
-        'dataset': (None, 'digits'), 'output_folder': ('-1',), 'resume': (True, False),
-    }
-    BAD_SETTINGS = {
-        'n_epochs': ((-1,), 'at least 0'), 'pretraining_epochs': ((-5,), 'at least 0'),
-        'seed': ((-1, 2 ** 32), 'from 0 to 4294967295'),
-        'batch_size': ((0, -20), 'at least 1'), 'n_hidden': ((0,), 'at least 1'),
-        'hidden_layers_sizes': (((), (10, 0), [-1]), 'at least 1'),
-        'corruption_levels': (((0.1, 1.0), (-0.1,), (math.nan,)), 'at least 0 and below 1'),
-        'learning_rate': ((-0.1, math.inf, math.nan), 'at least 0 and finite'),
-        'finetune_lr': ((-1, -math.inf), 'at least 0 and finite'),
-        'L2_reg': ((-1e-4, math.nan), 'at least 0 and finite'),
-    }
-
-    def test_check_settings(self):
-        for name, values in self.GOOD_SETTINGS.items():
-            for value in values:
-                settings = {name: value}
-                checked = training.check_settings(settings)
-                self.assertEqual(checked, {name: value})
-                self.assertIsNot(checked, settings)
-        for name, (values, allowed) in self.BAD_SETTINGS.items():
-            for value in values:
-                with self.assertRaises(UserError) as caught:
-                    training.check_settings({'n_epochs': 1, name: value})
-                self.assertEqual(str(caught.exception), f'--{name.replace("_", "-")} is {value}, '
-                                                        f'but has to be {allowed}')
+    def test_check(self):
+        check(1, n_hidden=1, sizes=(1, 10 ** 6))
+        check(0, 0.5, a=0, b=0.5, c=[0.1])
+        for settings in ({'low': 0}, {'low': -1, 'high': 5}, {'low': 1.5}, {'low': (2, 0)},
+                         {'low': ()}, {'low': math.nan}, {'low': math.inf}):
+            (name, value), *_ = settings.items()
+            with self.assertRaisesRegex(UserError, '`low` is .*, but has to be (at least|from) 2'):
+                check(2, settings.get('high', math.inf), low=value)
+        error = UserError('`n_hidden` is 0: go on with `resume=True`')
+        self.assertEqual(error.with_options(), '--n-hidden is 0: go on with --resume')
 
     def test_settings_are_checked_before_anything_is_done(self):
         with mock.patch.object(datasets, 'read', side_effect=AssertionError), \
-                self.assertRaisesRegex(UserError, '--batch-size is 0'):
-            sgd_optimization_mnist(batch_size=0, output_folder=str(self.folder / 'out'))
+                self.assertRaisesRegex(UserError, '`n_epochs` is -1'):
+            sgd_optimization_mnist(n_epochs=-1, output_folder=str(self.folder / 'out'))
         self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_sgd_updates(self):
@@ -276,7 +209,7 @@ class TestParts(TestCase):
         for rate in (0.25, T.constant(0.25, dtype='float64')):
             u = theano.shared(start.astype('float32'), name='u')
             v = theano.shared(start, name='v')
-            updates = training.sgd_updates(T.sum(u ** 2) / 2 + 3 * T.sum(v), [u, v], rate)
+            updates = sgd_updates(T.sum(u ** 2) / 2 + 3 * T.sum(v), [u, v], rate)
             self.assertEqual([param for param, _ in updates], [u, v])
             for param, new in updates:  # a learning rate of another precision changes no type
                 self.assertEqual(new.type.dtype, param.type.dtype)
@@ -284,6 +217,20 @@ class TestParts(TestCase):
                                           mode=REFERENCE_MODE)()
             self.assertEqual(new_u.tolist(), (start * 0.75).tolist())
             self.assertEqual(new_v.tolist(), (start - 0.75).tolist())
+
+    def test_momentum_and_clipping(self):
+        W = theano.shared(numpy.array([1., -2.]), name='W')
+        cost = T.sum(W ** 2) / 2
+        gradients = clipped([W * 1.], 1.5)
+        step = theano.function([], cost, updates=momentum_updates([W], gradients, 0.1, 0.9),
+                               mode=REFERENCE_MODE)
+        w, velocity = numpy.array([1., -2.]), numpy.zeros(2)
+        for _ in range(20):
+            step()
+            gradient = w * min(1, 1.5 / numpy.sqrt(numpy.sum(w ** 2)))
+            velocity = 0.9 * velocity - 0.1 * gradient
+            w = w + velocity
+            numpy.testing.assert_allclose(W.get_value(), w, rtol=1e-6)
 
     def test_plot_history(self):
         rows = [{'stage': 'pre-training layer 0', 'epoch': 1, 'cost': 3.0},
@@ -348,12 +295,6 @@ def numpy_logistic_sgd(data, learning_rate, batch_size, n_epochs, patience):
     return lines, params, epoch
 
 
-class TrainingCase(TestCase):
-
-    def settings(self, **changed):
-        return {'output_folder': str(self.folder), 'resume': False, 'overwrite': False} | changed
-
-
 class TestEarlyStoppingLoop(TrainingCase):
 
     def train(self, data, learning_rate, batch_size, n_epochs, patience):
@@ -363,15 +304,15 @@ class TestEarlyStoppingLoop(TrainingCase):
         shared = SharedDataSets(data)
         givens = [minibatch_givens(x, y, pair, index, batch_size) for pair in shared]
         train_model = engine.function(
-            [index], cost, training.sgd_updates(cost, classifier.params, learning_rate), givens[0])
+            [index], cost, sgd_updates(cost, classifier.params, learning_rate), givens[0])
         validate, test = (training.error_rates(engine.function([index], classifier.errors(y),
                                                                givens=given))
                           for given in givens[1:])
-        with checkpoints.Run('test', self.settings(), shared, classifier.params) as run, \
-                printed() as output:
+        with checkpoints.Run('test', self.settings(overwrite=True), shared, classifier.params,
+                             {}) as run, printed() as output:
             scores = training.train_with_early_stopping(
                 run, train_model, validate, test, n_epochs, patience)
-        return scores, classifier, run.state, output.getvalue().splitlines()
+        return scores, classifier, run.history, output.getvalue().splitlines()
 
     def test_agrees_with_numpy(self):
         data = small_images(n_train=205, n_valid=68, n_test=61)  # none a multiple of the batch
@@ -382,7 +323,7 @@ class TestEarlyStoppingLoop(TrainingCase):
         for case, calls, n_epochs in zip(cases, (4, 1000), (60, 5), strict=True):
             with self.subTest(**case), mock.patch.object(training, 'UPDATES_PER_CALL', calls):
                 lines, params, epochs = numpy_logistic_sgd(data, **case)
-                scores, classifier, state, output = self.train(data, **case)
+                scores, classifier, history, output = self.train(data, **case)
                 self.assertEqual(output[:-1], lines)
                 self.assertRegex(output[-1], rf'^The code run for {epochs} epochs, '
                                              r'with \d+\.\d{6} epochs/sec$')
@@ -394,7 +335,7 @@ class TestEarlyStoppingLoop(TrainingCase):
                 self.assertEqual(f'{scores["best_validation_error"]:f}', final[7])
                 self.assertEqual(scores['best_iteration'], int(final[12].rstrip(',')))
                 self.assertEqual(f'{scores["test_error"]:f}', final[-2])
-                self.check_history(state['history'], lines)
+                self.check_history(history, lines)
 
     def check_history(self, history, lines):
         """Every line that was printed has its row."""
@@ -444,11 +385,11 @@ class TestEarlyStoppingLoop(TrainingCase):
     def test_no_epochs(self):
         with mock.patch.object(datasets, 'read', return_value=small_images()), printed() as output:
             result = sgd_optimization_mnist(n_epochs=0, batch_size=10,
-                                            output_folder=str(self.folder))
+                                            output_folder=str(self.folder / 'out'))
         self.assertIn('Optimization complete: no validation was reached\n', output.getvalue())
         self.assertEqual((result.history, result.scores), ([], {'epochs': 0}))
         self.assertFalse(result.model.W.get_value().any())
-        self.assertEqual({file.name for file in self.folder.iterdir()},
+        self.assertEqual({file.name for file in (self.folder / 'out').iterdir()} - {'.lock'},
                          {'checkpoint.npz', 'run.json'})
 
 
@@ -469,19 +410,15 @@ class TestTrainEpochs(TrainingCase):
             {row: engine.minibatch(engine.shared_data(self.rows), index, 1)})
         self.reports, self.after = [], []
 
-    def run_of(self, **changed):
-        data = SimpleNamespace(name='rows', sha256='0', image_shape=(1, 2))
-        return checkpoints.Run('test', self.settings(**changed), data, [self.w])
-
     def train(self, run, step, n_epochs, **options):
         return training.train_epochs(
-            run, 'a stage', step, n_epochs, after_epoch=self.after.append,
+            run, 'a stage', step, n_epochs, after_epoch=lambda epoch, row: self.after.append(epoch),
             report=lambda *args: self.reports.append(args) or f'Training epoch {args[0]}',
             **options)
 
     def test_means_over_all_minibatches(self):
         # The last piece is the shorter one, so that a mean of means would be another number.
-        with mock.patch.object(training, 'UPDATES_PER_CALL', 6), self.run_of() as run, \
+        with mock.patch.object(training, 'UPDATES_PER_CALL', 6), self.run_of([self.w]) as run, \
                 printed() as output, contextlib.redirect_stderr(io.StringIO()) as errors:
             rows = self.train(run, self.step, 2, columns=('cost', 'largest'))
         mean, largest = self.rows.mean(), self.rows.max(axis=1).mean()
@@ -494,11 +431,11 @@ class TestTrainEpochs(TrainingCase):
         self.assertEqual(rows, [
             {'stage': 'a stage', 'epoch': epoch + 1, 'cost': means[0], 'largest': means[1]}
             for epoch, *means in self.reports])
-        self.assertEqual(rows, run.state['history'])
+        self.assertEqual(rows, run.history)
         self.assertEqual(self.w.get_value().tolist(), (1 + 2 * self.rows.sum(axis=0)).tolist())
 
     def test_no_epochs(self):
-        with self.run_of() as run:
+        with self.run_of([self.w]) as run:
             self.assertEqual(self.train(run, self.step, 0), [])
         self.assertEqual((self.reports, self.after), ([], []))
         self.assertEqual(self.w.get_value().tolist(), [1, 1])
@@ -515,24 +452,30 @@ class TestTrainEpochs(TrainingCase):
         for i in numpy.concatenate([order(0), order(1)]):
             w = (3 * w + self.rows[i]) % 1009
 
-        save = checkpoints.Run.save
-        with mock.patch.object(training, 'UPDATES_PER_CALL', 6), printed(), \
-                mock.patch.object(checkpoints.Run, 'checkpoint_is_due', return_value=True):
-            with mock.patch.object(checkpoints.Run, 'save',
-                                   until_failure(save, 8, KeyboardInterrupt())), \
-                    self.assertRaises(KeyboardInterrupt), self.run_of() as run:
+        with mock.patch.object(training, 'UPDATES_PER_CALL', 6), printed():
+            failing = until_failure(engine.Step.over, 5, KeyboardInterrupt())
+            with mock.patch.object(engine.Step, 'over', failing), \
+                    self.assertRaises(KeyboardInterrupt), self.run_of([self.w]) as run:
                 self.train(run, mixing, 2, order=order)
             self.assertEqual(self.after, [0])
             self.w.set_value(numpy.ones(2, dtype=theano.config.floatX))
-            with self.run_of(resume=True) as run:
-                self.assertGreater(run.stage('a stage', 2)['minibatch'], 0)
+            with self.run_of([self.w], resume=True) as run:
                 self.train(run, mixing, 2, order=order)
         self.assertEqual(self.w.get_value().tolist(), w.tolist())
 
+    def test_validation_keeps_the_best_model(self):
+        costs = iter([3., 1., 2., 1.])
+        with self.run_of([self.w]) as run, printed():
+            rows = self.train(run, self.step, 4, columns=('cost', 'largest'),
+                              validate=lambda: next(costs))
+        self.assertEqual([row['validation_cost'] for row in rows], [3, 1, 2, 1])
+        best = checkpoints.load_arrays(self.folder / 'out' / 'model.npz')['0_w']
+        self.assertEqual(best.tolist(), (1 + 2 * self.rows.sum(axis=0)).tolist())
+
     def test_divergence_is_an_error_and_leaves_the_last_checkpoint(self):
-        with self.run_of() as run, printed():
+        with self.run_of([self.w]) as run, printed():
             self.train(run, self.diverging, 2, scalars=lambda epoch: {'factor': 1.5})
-            before = (self.folder / 'checkpoint.npz').read_bytes()
+            before = (self.folder / 'out' / 'checkpoint.npz').read_bytes()
             for factor in (1e30, math.nan):
                 with self.assertRaises(UserError) as caught:
                     self.train(run, self.diverging, 3,
@@ -540,16 +483,16 @@ class TestTrainEpochs(TrainingCase):
                 self.assertNotIn('\n', str(caught.exception))
                 self.assertTrue(str(caught.exception).startswith(
                     'a stage: in epoch 3 the cost is no longer a finite number: start anew'))
-        self.assertEqual((self.folder / 'checkpoint.npz').read_bytes(), before)
-        arrays, state = checkpoints.load_checkpoint(self.folder / 'checkpoint.npz')
+        self.assertEqual((self.folder / 'out' / 'checkpoint.npz').read_bytes(), before)
+        arrays = checkpoints.load_arrays(self.folder / 'out' / 'checkpoint.npz')
         numpy.testing.assert_allclose(arrays['0_w'], 1.5 ** 46, rtol=1e-5)
-        self.assertEqual(state['stages']['a stage']['epoch'], 2)
+        state = json.loads(str(arrays['state']))
+        self.assertEqual(state['stages']['a stage']['updates'], 46)
         self.assertEqual([row['epoch'] for row in state['history']], [1, 2])
 
     def test_divergence_of_a_script(self):
         with mock.patch.object(datasets, 'read', return_value=small_images()), printed(), \
                 self.assertRaisesRegex(UserError, 'training: in epoch 1 the cost is no longer'):
             sgd_optimization_mnist(learning_rate=3e38, batch_size=10, n_epochs=2,
-                                   output_folder=str(self.folder))
-        arrays, _ = checkpoints.load_checkpoint(self.folder / 'checkpoint.npz')
-        self.assertFalse(arrays['0_W'].any())  # from before the first update
+                                   output_folder=str(self.folder / 'out'))
+        self.assertEqual(folders.read_record(self.folder / 'out')['status'], 'failed')

@@ -1,5 +1,7 @@
 """The command line of every script: its training function's keyword arguments."""
 
+import functools
+import inspect
 import os
 import sys
 import time
@@ -9,22 +11,24 @@ from typing import Any
 
 import tyro
 
+from support.checkpoints import recorded_settings
 from support.errors import UserError
 
 
-def run(main: Callable[..., Any]) -> None:
-    """Call ``main`` with the arguments of the command line, and say on stderr how long it took.
+def main(function: Callable[..., Any]) -> None:
+    """Call ``function`` with the arguments of the command line, and tell on stderr the time taken.
 
-    ``--help`` shows the docstring of ``main``, whose ``:param:`` fields explain the options.
+    ``--help`` shows the docstring of ``function``, whose ``:param:`` fields explain the options.
     A mistake of the user ends the script with one line on stderr and exit status 1, Ctrl-C with
     130; the traceback of anything else is a fault to be mended, and stays.
     """
     script = Path(sys.argv[0]).name
     started = time.monotonic()
     try:
-        tyro.cli(main, config=(tyro.conf.FlagCreatePairsOff,))
+        tyro.cli(with_recorded_defaults(function, sys.argv[1:]),
+                 config=(tyro.conf.FlagCreatePairsOff,))
     except UserError as error:
-        _stop(f'{script}: {error}')
+        _stop(f'{script}: {error.with_options()}')
     except MemoryError as error:
         _stop(f'{script}: not enough memory ({error}); choose smaller sizes')
     except RuntimeError as error:
@@ -36,10 +40,34 @@ def run(main: Callable[..., Any]) -> None:
             raise
         _stop(f'{script}: {error.strerror}: {error.filename or "output"}')
     except KeyboardInterrupt as interruption:
-        _stop(f'{script}: interrupted' + ''.join(f'; {hint}' for hint in interruption.args),
-              status=130)
+        hints = [UserError(hint).with_options() for hint in interruption.args]
+        _stop('; '.join([f'{script}: interrupted', *hints]), status=130)
     minutes = (time.monotonic() - started) / 60
     print(f'The code for file {script} ran for {minutes:.2f}m', file=sys.stderr)
+
+
+def with_recorded_defaults(function: Callable[..., Any],
+                           arguments: list[str]) -> Callable[..., Any]:
+    """With --resume among the arguments, the defaults are the settings that the run had before."""
+    signature = inspect.signature(function)
+    if '--resume' not in arguments:
+        return function
+    flag, folder = '--output-folder', signature.parameters['output_folder'].default
+    for argument, following in zip(arguments, [*arguments[1:], ''], strict=True):
+        if argument == flag:
+            folder = following
+        elif argument.startswith(f'{flag}='):
+            folder = argument.removeprefix(f'{flag}=')
+    recorded = recorded_settings(function, folder)
+
+    @functools.wraps(function)
+    def resumed(**settings):
+        return function(**settings)
+
+    resumed.__signature__ = signature.replace(parameters=[
+        parameter.replace(default=recorded.get(name, parameter.default))
+        for name, parameter in signature.parameters.items()])
+    return resumed
 
 
 def _stop(message, status=1):

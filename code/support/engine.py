@@ -1,20 +1,19 @@
 """What is peculiar to today's Theano, kept in one place so that the chapters need not mention it.
 
 The chapters describe a training step once, as in Theano: inputs, outputs, ``updates`` and
-``givens`` on a symbolic minibatch ``index``. :func:`function` compiles that description twice,
-each time on first use: into a function of one index, to play with, and into one that runs many
-minibatches in a single call, which is what training uses. On a CPU the second one is several
-times faster, because a step of these models takes less time than calling a compiled function.
+``givens`` on a symbolic minibatch ``index``. :func:`function` compiles that description, on first
+use, into one scan over minibatches, because a step of these models takes less time on a CPU than
+calling a compiled function. Training runs many minibatches in a call; the function of one index,
+to play with, is the same one, called with one.
 """
 
 import atexit
-import functools
 import importlib.util
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +23,23 @@ import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import vectorize_graph
-from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.graph.traversal import ancestors, toposort
-from pytensor.tensor.elemwise import DimShuffle
-from pytensor.tensor.math import Dot
-from pytensor.tensor.random.basic import UniformRV
-from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
-from pytensor.tensor.rewriting.basic import register_specialize
+from pytensor.tensor.shape import Shape, Shape_i
+from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
+from support import xla
 from support.errors import UserError
 
 Updates = list[tuple[SharedVariable, Variable]]
 
-# A scoring function looks at about this many examples in one call: enough for the matrix products
-# to run at full speed, few enough for the activations to take little memory.
-EXAMPLES_PER_SCORING_CALL = 1000
+# A function that updates nothing looks at about this many examples at once: enough for the matrix
+# products to run at full speed, few enough for the activations to take little memory.
+EXAMPLES_AT_ONCE = 1000
 
 # What JAX mode warns of, and why that does no harm here.
 HARMLESS_WARNINGS = (
-    # Each compiled function works on a copy of a generator: MinibatchFunction sees to it.
+    # Each compiled function works on a copy of a generator: Step keeps the state of its own.
     'The RandomType SharedVariables',
     # Sums ask for a float64 accumulator and argmax for int64, which JAX has with floatX=float64.
     'Explicitly requested dtype (float|int)64',
@@ -114,7 +110,8 @@ def minibatch(data: Variable, index: Variable, batch_size: int) -> Variable:
     """Rows ``index * batch_size`` up to ``(index + 1) * batch_size`` of ``data``, as a graph.
 
     The number of rows is known when the graph is built, which a slice with symbolic bounds does
-    not give: JAX needs it, and the other modes produce faster code from it.
+    not give: JAX needs it, and the other modes produce faster code from it. How many complete
+    minibatches there are goes with the graph as ``tag.n_minibatches``, for :func:`function`.
 
     :param data: (n_examples, ...), with a static number of examples
     :param index: integer scalar, the number of the minibatch
@@ -123,160 +120,36 @@ def minibatch(data: Variable, index: Variable, batch_size: int) -> Variable:
     """
     n_examples = data.type.shape[0]
     if batch_size < 1 or n_examples < batch_size:
-        raise UserError(f'a batch size of {batch_size} does not fit a data set of {n_examples} '
-                        f'examples: choose one from 1 to {n_examples}')
+        raise UserError(f'`batch_size` is {batch_size}, which does not fit a data set of '
+                        f'{n_examples} examples: choose one from 1 to {n_examples}')
     rows = data[index * batch_size + T.arange(batch_size)]
     rows.tag.n_minibatches = n_examples // batch_size
     return rows
 
 
-# Random numbers ---------------------------------------------------------------------------------
-
-class RandomStreams:
-    """Source of symbolic random draws, each with a generator of its own.
-
-    The same seed and the same order of construction give the same numbers. A compiled function
-    advances a generator only when it is told to: add :func:`random_updates` to its updates.
-
-    :param seed: non-negative integer
-    """
-
-    def __init__(self, seed: int):
-        self._seeds = numpy.random.RandomState(seed)
-
-    def generator(self) -> SharedVariable:
-        """A new shared generator, for graphs that thread it through a scan themselves."""
-        return T.random.shared_rng(seed=int(self._seeds.randint(2 ** 30)))
-
-    def uniform(self, size: Any) -> Variable:
-        """Draws from U(0, 1) in floatX, of shape ``size``."""
-        return self.generator().uniform(0, 1, size=size, dtype=theano.config.floatX)[1]
-
-    def normal(self, size: Any) -> Variable:
-        """Draws from N(0, 1) in floatX, of shape ``size``."""
-        draws = self.generator().normal(0, 1, size=size, dtype=theano.config.floatX)[1]
-        return T.cast(draws, theano.config.floatX)
-
-    def bernoulli(self, size: Any, p: Any) -> Variable:
-        """Draws that are 1 with probability ``p`` and 0 otherwise in floatX, of shape ``size``."""
-        # One comparison is many times faster than the engine's own binomial draw. p comes first,
-        # because the engine looks there for the shape of the result, which JAX has to know.
-        uniform = self.uniform(size)
-        uniform.tag.is_only_compared = True
-        return T.cast(T.gt(p, uniform), theano.config.floatX)
-
-
-def random_updates(*outputs: Variable, blockers: Sequence[Variable] = ()) -> Updates:
-    """The updates by which the generators behind ``outputs`` go on from call to call.
-
-    :param blockers: variables behind which not to look
-    """
-    updates = {}
-    for variable in ancestors(outputs, blockers=blockers):
-        if variable.owner is not None and isinstance(variable.owner.op, RNGConsumerOp):
-            updates.update(variable.owner.op.update(variable.owner))
-    return [(rng, new) for rng, new in updates.items() if isinstance(rng, SharedVariable)]
-
-
-def repeat(step: Callable[[Variable], list[Variable]], start: Variable,
-           n_steps: int) -> tuple[list[Variable], Updates]:
-    """A Markov chain: ``n_steps`` times, what ``step`` returns last goes into it again.
-
-    :param step: from a state to a list of graphs that ends with the next state; its random draws
-        are new at every step, from distributions that do not depend on the state
-    :param start: the first state
-    :param n_steps: at least 1
-    :return: what the last step returns, and the updates of the generators that the steps use
-    """
-    if n_steps == 1:
-        outputs = step(start)
-        return outputs, random_updates(*outputs, blockers=[start])
-    state = start.type()
-    outputs = step(state)
-    generators = random_updates(*outputs)
-    inside = []  # what one step draws
-    drawn, updates = [], []  # what all steps draw, at once: half the work of one after the other
-    for rng, new in generators:
-        node = new.owner
-        draw, size = node.outputs[1], _rebuild([node.inputs[1]], {state: start})[0]
-        is_coarse = mode_name() == 'JAX' and getattr(draw.tag, 'is_only_compared', False)
-        new, draws = (_coarse_uniform() if is_coarse else node.op).make_node(
-            rng, [n_steps, *(size[i] for i in range(draw.type.ndim))], *node.inputs[2:]).outputs
-        for axis in range(1, draws.type.ndim):
-            # One too many, because a scan does not take a length of 1 where it knows none.
-            first = draws[(slice(None),) * axis + (slice(1),)]
-            draws = T.concatenate([draws, first], axis=axis)
-        inside.append(draw)
-        drawn.append(draws)
-        updates.append((rng, new))
-
-    def one_step(*arguments):
-        *drawn_now, state_now = arguments
-        drawn_now = [draws[(slice(-1),) * draws.type.ndim] for draws in drawn_now]
-        return _rebuild(outputs, {state: state_now} | dict(zip(inside, drawn_now, strict=True)))
-
-    results = theano.scan(one_step, sequences=drawn, n_steps=n_steps, return_updates=False,
-                          outputs_info=[None] * (len(outputs) - 1) + [start])
-    results = results if isinstance(results, (list, tuple)) else [results]
-    return [values[-1] for values in results], updates
-
-
-@functools.cache
-def _coarse_uniform():
-    """U(0, 1) in steps of 2 ** -16 for JAX mode, in a third of the time.
-
-    Random numbers take a fifth of a Gibbs step. A probability that is compared with these is
-    rounded by at most 2 ** -17, and is 0 below that: fewer than one in a hundred draws of an image
-    of 784 pixels come out otherwise.
-    """
-    import jax
-    from pytensor.link.jax.dispatch.random import jax_sample_fn
-
-    class CoarseUniformRV(UniformRV):
-        pass
-
-    @jax_sample_fn.register(CoarseUniformRV)
-    def sample_function(op, node):
-        def sample(key, shape, dtype, low, high):
-            n_steps, *shape_of_step = shape
-            # JAX's "partitionable" numbers take twice the work, to be the same on many devices.
-            with jax.threefry_partitionable(False):
-                bits = jax.random.bits(key, (-(-n_steps // 2), *shape_of_step), 'uint32')
-            halves = jax.numpy.concatenate([bits >> 16, bits & 0xffff])[:n_steps]
-            return low + (high - low) * (halves.astype(dtype) + 0.5) * 2. ** -16
-        return sample
-
-    return CoarseUniformRV(name='coarse_uniform')
-
-
 # Compiled functions -----------------------------------------------------------------------------
 
-def function(inputs: Sequence[Variable], outputs: Variable | list[Variable],
-             updates: Updates = (), givens: dict[Variable, Variable] | None = None,
-             defaults: dict[Variable, float] | None = None) -> 'MinibatchFunction':
+class Step:
     """What ``theano.function`` does for a step on one minibatch, and the same for many at once.
 
+    ``step(index)`` takes it on one minibatch, ``step.over(indices)`` on many in their order. It is
+    compiled when it is first used.
+
     :param inputs: the symbolic minibatch index, then any further scalars such as a learning rate
-    :param outputs: a scalar or several, such as the cost or the error of the minibatch
+    :param outputs: what to return of a minibatch, such as its cost, or a list of that
     :param updates: pairs of a shared variable and its new value, random generators included
     :param givens: what takes the place of the model's symbolic inputs
     :param defaults: values of the further scalars, for calls that leave them out
-    """
-    return MinibatchFunction(inputs, outputs, updates, givens or {}, defaults or {})
-
-
-class MinibatchFunction:
-    """A step that is compiled when it is first used; see :func:`function`.
-
-    ``f(index)`` runs one minibatch, ``f.run(indices)`` many in their order. Both do the same
-    arithmetic, and shared variables and generators go on from one kind of call to the other.
+    :raises UserError: for a slice with symbolic bounds, and for a draw that would be the same at
+        every call
     """
 
     def __init__(self, inputs: Sequence[Variable], outputs: Variable | list[Variable],
-                 updates: Updates, givens: dict[Variable, Variable],
-                 defaults: dict[Variable, float]):
+                 updates: Updates = (), givens: Mapping[Variable, Variable] | None = None,
+                 defaults: Mapping[Variable, float] | None = None):
+        givens = givens or {}
         self.index, *self.scalars = inputs
-        self.defaults = {scalar.name: value for scalar, value in defaults.items()}
+        self.defaults = {scalar.name: value for scalar, value in (defaults or {}).items()}
         self.returns_list = isinstance(outputs, (list, tuple))
         outputs = list(outputs) if self.returns_list else [outputs]
         minibatches = [rows for rows in givens.values() if hasattr(rows.tag, 'n_minibatches')]
@@ -284,130 +157,125 @@ class MinibatchFunction:
         self.n_minibatches = min((rows.tag.n_minibatches for rows in minibatches), default=None)
         self.batch_size = minibatches[0].type.shape[0] if minibatches else None
         updates = _without_unused_draws(updates, outputs)
-        # The shared variables of the step, each with its present shape as part of its type.
-        self.shared = [variable for variable, _ in updates]
+        self.updated = [variable for variable, _ in updates]  # shared variables
         new_values = [new for _, new in updates]
-        self.static = {variable: _with_static_shape(variable)
-                       for variable in ancestors([*outputs, *new_values, *givens.values(),
-                                                 *self.shared])
-                       if isinstance(variable, SharedVariable)}
-        givens = dict(zip(givens, _rebuild(list(givens.values()), self.static), strict=True))
-        step = _rebuild([*outputs, *new_values], self.static | givens)
+
+        # Every shared variable gets its present shape as part of its type.
+        graph = ancestors([*outputs, *new_values, *givens.values(), *self.updated])
+        shared = [variable for variable in graph if isinstance(variable, SharedVariable)]
+        self.states = {variable: _with_static_shape(variable) for variable in shared}
+        givens = dict(zip(givens, substituted(list(givens.values()), self.states), strict=True))
+        step = substituted([*outputs, *new_values], self.states | givens)
         self.outputs, self.new_values = step[:len(outputs)], step[len(outputs):]
-        self._one = self._latest = None
-        self._many = {}  # by the number of minibatches, where that has to be known
+        if any(isinstance(v.type, RandomType) and v not in self.updated for v in shared):
+            raise UserError('a random draw would be the same at every call: add '
+                            'draws.random_updates(...) of what it is part of to the updates')
+        _check_slices(step, self.index)
+        self._compiled = None
 
     def __call__(self, index: int, *scalars: float, **named_scalars: float) -> Any:
-        """Run one minibatch.
+        """Take the step on one minibatch.
 
         :return: the output as a NumPy value, or a list of them
         :raises IndexError: when there is no minibatch of that number
         """
-        if self._one is None:
-            self._one = theano.function(
-                [self.index, *self.scalars], self.outputs, on_unused_input='ignore',
-                updates=list(zip(self.shared, map(_that_fits, self.new_values, self.shared),
-                                 strict=True)))
-        self._check_indices(numpy.asarray(index))
-        return self._call(self._one, index, scalars, named_scalars)
+        outputs = self.over([index], *scalars, **named_scalars)
+        return [output[0] for output in outputs] if self.returns_list else outputs[0]
 
-    def run(self, indices: Iterable[int], *scalars: float, **named_scalars: float) -> Any:
-        """Run the minibatches ``indices`` in this order, in one call.
+    def over(self, indices: Iterable[int], *scalars: float, **named_scalars: float) -> Any:
+        """Take the step on the minibatches ``indices``, one after the other, in one call.
 
-        :return: the output of every minibatch, as an array of shape (len(indices),), or a list
-            of such arrays
+        :return: the output of every minibatch, an array (len(indices), ...), or a list of these
         :raises IndexError: when there is no minibatch of one of these numbers
         """
         indices = numpy.fromiter(indices, dtype='int64')
-        self._check_indices(indices)
-        if self.shared:
-            return self._call(self._compile_many(), indices, scalars, named_scalars)
-        # Every new length of the call is compiled anew, so the last part is filled up.
-        size = max(1, min(len(indices), EXAMPLES_PER_SCORING_CALL // (self.batch_size or 1)))
-        filled = numpy.concatenate([indices, numpy.repeat(indices[:1], -len(indices) % size)])
-        parts = [self._call(self._compile_many(size), part, scalars, named_scalars)
-                 for part in filled.reshape(-1, size)]
-        if self.returns_list:
-            return [numpy.concatenate(output)[:len(indices)] for output in zip(*parts, strict=True)]
-        return numpy.concatenate(parts)[:len(indices)]
-
-    def generator_states(self) -> list:
-        """State of each random generator, in terms that JSON can hold; empty before any call."""
-        return [] if self._latest is None else [
-            _generator_state(cell[0]) for cell in self._generator_cells(self._latest)]
-
-    def set_generator_states(self, states: list) -> None:
-        """Let the generators go on from where :func:`generator_states` was taken."""
-        if states:
-            self._latest = self._compile_many()
-            for cell, state in zip(self._generator_cells(self._latest), states, strict=True):
-                cell[0] = _generator_in_state(cell[0], state)
-
-    def _check_indices(self, indices):
-        if self.n_minibatches is None or not indices.size:
-            return
-        if not 0 <= indices.min() <= indices.max() < self.n_minibatches:
+        if self.n_minibatches is not None and indices.size and not (
+                0 <= indices.min() <= indices.max() < self.n_minibatches):
             raise IndexError(f'minibatches {indices.min()} to {indices.max()} were asked for, '
                              f'but they are numbered from 0 to {self.n_minibatches - 1}')
-
-    def _call(self, compiled, index, scalars, named_scalars):
         names = [scalar.name for scalar in self.scalars]
         values = self.defaults | dict(zip(names, scalars, strict=False)) | named_scalars
         if len(scalars) > len(names) or set(values) != set(names):
             raise TypeError(f'values for {names} are needed, got {scalars} and {named_scalars}')
-        if self._latest not in (None, compiled):
-            for cell, latest in zip(self._generator_cells(compiled),
-                                    self._generator_cells(self._latest), strict=True):
-                cell[0] = latest[0]
-        self._latest = compiled
-        outputs = compiled(index, *(values[name] for name in names))
+        values = [values[name] for name in names]
+        if self.updated:
+            outputs = self.compiled(indices, *values)
+        else:
+            # All calls are of one length: another one would be compiled anew.
+            n = self._n_at_once()
+            filled = numpy.concatenate([indices, numpy.repeat(indices[:1], -len(indices) % n)])
+            parts = [self.compiled(part, *values) for part in filled.reshape(-1, n)]
+            outputs = [numpy.concatenate(part)[:len(indices)] for part in zip(*parts, strict=True)]
         outputs = [numpy.asarray(output) for output in outputs]
         return outputs if self.returns_list else outputs[0]
 
-    def _compile_many(self, size=None):
-        if size not in self._many:
-            self._many[size] = (self._compile_scan() if self.shared
-                                else self._compile_side_by_side(size))
-        return self._many[size]
+    @property
+    def compiled(self) -> Any:
+        """The compiled function of a vector of indices and the further scalars."""
+        if self._compiled is None:
+            self._compiled = self._scan() if self.updated else self._side_by_side()
+        return self._compiled
 
-    def _compile_scan(self):
+    def _scan(self):
         """A scan over minibatches, whose states are the variables that a step updates."""
-        initial_states = [self.static[variable] for variable in self.shared]
+        initial_states = [self.states[variable] for variable in self.updated]
+        n = len(self.outputs)
 
-        def one_minibatch(index, *states):
-            step = _rebuild([*self.outputs, *self.new_values],
-                            {self.index: index, **dict(zip(initial_states, states, strict=True))})
-            n_outputs = len(self.outputs)
-            new_values = _after_every_product(step[n_outputs:], states)
-            return [*step[:n_outputs], *map(_with_type_of, new_values, states)]
+        def step(index, *states):
+            results = substituted([*self.outputs, *self.new_values], {
+                self.index: index, **dict(zip(initial_states, states, strict=True))})
+            new_values = xla.update_last(results[n:], states)
+            return [*results[:n], *map(_with_type_of, new_values, states)]
 
         indices = T.lvector('indices')
-        results = theano.scan(
-            one_minibatch, sequences=[indices], return_updates=False,
-            outputs_info=[None] * len(self.outputs) + initial_states)
-        outputs, states = results[:len(self.outputs)], results[len(self.outputs):]
-        last = [state if isinstance(state.type, RandomType) else state[-1] for state in states]
-        return theano.function([indices, *self.scalars], outputs, on_unused_input='ignore',
-                               updates=list(zip(self.shared, map(_that_fits, last, self.shared),
-                                                strict=True)))
+        results = theano.scan(step, sequences=[indices], return_updates=False,
+                              outputs_info=[None] * n + initial_states)
+        # Of a generator a scan returns the last state, of anything else all of them.
+        last = [state if isinstance(state.type, RandomType) else state[-1] for state in results[n:]]
+        updates = list(zip(self.updated, map(_that_fits, last, self.updated), strict=True))
+        return theano.function([indices, *self.scalars], results[:n], updates=updates,
+                               on_unused_input='ignore')
 
-    def _compile_side_by_side(self, size):
-        """All minibatches at once: nothing is updated, so they need not wait for one another."""
+    def _side_by_side(self):
+        """Some minibatches at once: nothing is updated, so they need not wait for one another."""
         # JAX reshapes only to shapes that are known, so the number of minibatches has to be.
-        indices = T.tensor('indices', dtype='int64', shape=(size,))
+        indices = T.tensor('indices', dtype='int64', shape=(self._n_at_once(),))
         return theano.function([indices, *self.scalars], on_unused_input='ignore',
                                outputs=vectorize_graph(self.outputs, {self.index: indices}))
 
-    def _generator_cells(self, compiled):
-        """Where a compiled function keeps the state of each generator, in the order of updates."""
-        cells = {description.variable: compiled.vm.storage_map[variable]
-                 for description, variable in zip(compiled.maker.inputs,
-                                                  compiled.maker.fgraph.inputs, strict=True)
+    def _n_at_once(self):
+        if self.n_minibatches is None:
+            return 1
+        return max(1, min(self.n_minibatches, EXAMPLES_AT_ONCE // self.batch_size))
+
+    def generator_states(self) -> list[Any]:
+        """State of each random generator, in terms that JSON can hold."""
+        return [_generator_state(cell[0]) for cell in self._generator_cells()]
+
+    def set_generator_states(self, states: list[Any]) -> None:
+        """Let the generators go on from where :meth:`generator_states` was taken."""
+        for cell, state in zip(self._generator_cells(), states, strict=True):
+            cell[0] = _generator_in_state(cell[0], state)
+
+    def _generator_cells(self):
+        """Where the compiled function keeps the state of each generator, in the order of updates.
+
+        In JAX mode a compiled function works on its own copy of a shared generator.
+        """
+        if not any(isinstance(variable.type, RandomType) for variable in self.updated):
+            return []
+        cells = {description.variable: self.compiled.vm.storage_map[variable]
+                 for description, variable in zip(self.compiled.maker.inputs,
+                                                  self.compiled.maker.fgraph.inputs, strict=True)
                  if isinstance(variable.type, RandomType)}
-        return [cells[variable] for variable in self.shared if variable in cells]
+        return [cells[variable] for variable in self.updated if variable in cells]
 
 
-def _rebuild(outputs, replacements):
+function = Step  # its name in the chapters, which know it from Theano
+
+
+def substituted(outputs: Sequence[Variable],
+                replacements: Mapping[Variable, Variable]) -> list[Variable]:
     """The graph of ``outputs`` over other inputs, with every type inferred anew from theirs.
 
     The engine's own ``graph_replace`` keeps the old types, in which few shapes are known.
@@ -417,6 +285,20 @@ def _rebuild(outputs, replacements):
         inputs = [new.get(variable, variable) for variable in node.inputs]
         new.update(zip(node.outputs, node.op.make_node(*inputs).outputs, strict=True))
     return [new.get(variable, variable) for variable in outputs]
+
+
+def _check_slices(outputs, index):
+    nodes = list(toposort(outputs))
+    # A length that is computed from the shape of a minibatch is known all the same.
+    shapes = [node.out for node in nodes if isinstance(node.op, (Shape, Shape_i))]
+    for node in nodes:
+        if isinstance(node.op, Subtensor):
+            bounds = [bound for entry in indices_from_subtensor(node.inputs[1:], node.op.idx_list)
+                      if isinstance(entry, slice) for bound in (entry.start, entry.stop)
+                      if isinstance(bound, Variable)]
+            if index in ancestors(bounds, blockers=shapes):
+                raise UserError('a slice such as x[i * b:(i + 1) * b] has no length that is known '
+                                'when the function is compiled: write engine.minibatch(x, i, b)')
 
 
 def _without_unused_draws(updates, outputs):
@@ -454,31 +336,6 @@ def _with_type_of(new, state):
     return T.specify_shape(T.cast(new, state.type.dtype), state.type.shape)
 
 
-def _after_every_product(new_values, states):
-    """The new values of weights, none of them ready before the last product with the old ones.
-
-    XLA changes a matrix in place if it is sure that nobody wants the old one any more, and copies
-    it first if not. Backpropagation through several layers leaves it unsure: the weights of a
-    layer might change before the error has passed down through them. Adding a zero that is
-    computed from that product decides it, and saves a quarter of the time of a step.
-    """
-    if mode_name() != 'JAX':
-        return new_values
-    products = [node.out for node in toposort(new_values, blockers=states)
-                if isinstance(node.op, Dot) and node.out.type.ndim == 2]
-    ready = list(new_values)
-    for i, (new, state) in enumerate(zip(new_values, states, strict=True)):
-        if not (isinstance(state.type, T.TensorType) and state.type.ndim == 2):
-            continue
-        awaited = set(ancestors([new], blockers=states))
-        others = [product for product in products if product not in awaited
-                  and state in ancestors(product.owner.inputs, blockers=[*states, *products])]
-        # No optimiser takes this for 0, since it is not if the product is not a number.
-        zeros = [T.minimum(T.sqr(product[0, 0]), 0) for product in others]
-        ready[i] = sum(zeros, start=new)
-    return ready
-
-
 def _generator_state(generator):
     if isinstance(generator, dict):  # JAX mode: of all entries only the key ever changes
         return {'jax_state': numpy.asarray(generator['jax_state']).tolist()}
@@ -490,20 +347,3 @@ def _generator_in_state(generator, state):
         return generator | {'jax_state': numpy.asarray(state['jax_state'], dtype='uint32')}
     generator.bit_generator.state = state
     return generator
-
-
-@register_specialize
-@node_rewriter([Dot])
-def local_row_times_transpose(fgraph, node):
-    """``dot(row, W.T)`` -> ``dot(W, row.T).T``: XLA would write out ``W.T``, element by element.
-
-    For one example at a time that copy takes longer than all of the arithmetic.
-    """
-    row, transposed = node.inputs
-    if (row.type.ndim == 2 and row.type.shape[0] == 1 and transposed.owner is not None
-            and isinstance(transposed.owner.op, DimShuffle)
-            and transposed.owner.op.new_order == (1, 0)):
-        W = transposed.owner.inputs[0]
-        if W.type.shape[0] not in (1, None):  # or the result would be a row times a transpose again
-            return [T.dot(W, row.T).T]
-    return None
