@@ -41,8 +41,8 @@ FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.pn
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'engine', 'convolution', 'digits', 'pickles', 'download', 'tunes', 'midi',
          'datasets', 'checkpoints', 'training', 'command_line', 'testing', 'utils', 'hmc',
-         'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'dA', 'cA', 'stacked', 'SdA',
-         'rbm', 'DBN', 'ais', 'rnnrbm', 'predict', 'benchmark']
+         'gaussian', 'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'dA', 'cA',
+         'stacked', 'SdA', 'rbm', 'DBN', 'ais', 'rnnrbm', 'predict', 'benchmark']
 
 
 def write_data(path):

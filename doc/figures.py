@@ -30,6 +30,7 @@ from PIL import Image
 
 import ais
 import convolutional_mlp
+import gaussian
 import hmc
 from rbm import RBM
 from support import datasets
@@ -213,7 +214,7 @@ def draw_annealing() -> None:
 def draw_trajectories() -> None:
     """Paths of leapfrog steps over the contours of a Gaussian with correlation."""
     covariance = numpy.array([[1., 0.85], [0.85, 1.]])
-    energy = hmc.gaussian_energy(numpy.zeros(2), covariance)
+    energy = gaussian.gaussian_energy(numpy.zeros(2), covariance)
     position, velocity = T.matrix('position'), T.matrix('velocity')
     leapfrog_step = theano.function(
         [position, velocity], hmc.simulate_dynamics(position, velocity, 0.12, 1, energy))
