@@ -30,12 +30,6 @@ References:
       log-likelihood using reverse annealing", 2015
 """
 
-import math
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -43,68 +37,15 @@ from pytensor.compile.sharedvalue import SharedVariable
 from scipy.special import expit, logsumexp
 from tqdm import tqdm
 
-from DBN import load_rbms
-from rbm import RBM, GaussianRBM, load_rbm
-from support import checkpoints, command_line, datasets, engine, training
+from rbm import RBM
+from support import engine, training
 from support.errors import UserError
+from support.estimates import Estimate, log_mean_estimate, mean_estimate
 
 Biases = numpy.ndarray | T.TensorVariable
 
 ENUMERABLE = 20  # units in the smaller layer, up to which Z is summed exactly
 TEMPERATURES_PER_CALL = 100  # between two movements of the progress bar
-
-
-@dataclass
-class Estimate:
-    """A number in nats, and an interval of three standard errors on either side of it."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self):
-        return f'{self.value:.2f} ({self.low:.2f} to {self.high:.2f})'
-
-    def minus(self, other: 'Estimate') -> 'Estimate':
-        """The difference of two estimates that are independent of each other."""
-        value = self.value - other.value
-        return Estimate(value, value - math.hypot(self.value - self.low, other.high - other.value),
-                        value + math.hypot(self.high - self.value, other.value - other.low))
-
-
-def mean_estimate(values: numpy.ndarray) -> Estimate:
-    """The mean of independent values; a single one says nothing of its error."""
-    mean = float(numpy.mean(values))
-    error = (float(numpy.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1
-             else math.inf)
-    return Estimate(mean, mean - 3 * error, mean + 3 * error)
-
-
-def ratio_estimate(numerators: numpy.ndarray, denominators: numpy.ndarray) -> Estimate:
-    """The ratio of two sums over independent pairs.
-
-    The interval is that of the ratio's linear approximation around the two sums (delta method).
-
-    :param numerators: (n,)
-    :param denominators: (n,), not negative; where all of them are 0, so is the ratio
-    """
-    mean = numpy.mean(denominators)
-    if mean == 0:
-        return Estimate(0., 0., 0.)
-    ratio = numpy.mean(numerators) / mean
-    return mean_estimate(ratio + (numerators - ratio * denominators) / mean)
-
-
-def log_mean_estimate(log_weights: numpy.ndarray) -> Estimate:
-    """The logarithm of the mean of independent weights, of which the logarithms are given.
-
-    The lower end is -inf when the weights differ so much that their mean could be 0.
-    """
-    largest = log_weights.max()
-    mean = mean_estimate(numpy.exp(log_weights - largest))
-    low = math.log(mean.low) if mean.low > 0 else -math.inf
-    return Estimate(*(float(largest) + number for number
-                      in (math.log(mean.value), low, math.log(mean.high))))
 
 
 def inverse_temperatures(n_temperatures: int) -> numpy.ndarray:
@@ -247,12 +188,17 @@ def reverse_ais_log_likelihood(rbm: RBM, base_biases: numpy.ndarray, images: num
     return mean_estimate(log_f - log_partition_of_base(base_biases, base_hbias) + log_weights)
 
 
+def parameters(rbm: RBM) -> list[numpy.ndarray]:
+    """W, hidden and visible biases in float64."""
+    return [numpy.asarray(param.get_value(), dtype='float64') for param in rbm.params]
+
+
 def free_energies(rbm: RBM, images: numpy.ndarray) -> numpy.ndarray:
     """F(v) of each image, in float64.
 
     :param images: (n_images, n_visible)
     """
-    W, hbias, vbias = (numpy.asarray(param.get_value(), dtype='float64') for param in rbm.params)
+    W, hbias, vbias = parameters(rbm)
     return -(images @ vbias) - numpy.logaddexp(0, images @ W + hbias).sum(axis=1)
 
 
@@ -261,7 +207,7 @@ def exact_log_partition(rbm: RBM) -> float:
 
     :raises UserError: when that layer has more than 20 units
     """
-    W, hbias, vbias = (numpy.asarray(param.get_value(), dtype='float64') for param in rbm.params)
+    W, hbias, vbias = parameters(rbm)
     if rbm.n_visible < rbm.n_hidden:  # the two layers play the same part in Z
         W, hbias, vbias = W.T, vbias, hbias
     n = W.shape[1]
@@ -275,130 +221,9 @@ def exact_log_partition(rbm: RBM) -> float:
     return float(logsumexp(logs))
 
 
-def dbn_lower_bound(rbms: Sequence[RBM], log_z: Estimate, images: numpy.ndarray,
-                    n_draws: int = 10, seed: int = 0) -> Estimate:
-    r"""Lower bound on the mean log-probability of images under a deep belief network.
-
-    For any :math:`q(h \mid v)`, and here for that of the layers going up,
-
-    .. math::
-        \log p(v) \ge \mathrm{E}_q \Big[\sum_k \log P(h^k \mid h^{k+1})
-        - \log q(h^{k+1} \mid h^k) - F(h^{\ell-1}) \Big] - \log Z,
-
-    where F and Z are those of the RBM on top. (Salakhutdinov and Murray, 2008, section 5.)
-
-    :param rbms: from the bottom to the top, each with the hidden units of the one below
-    :param log_z: log Z of the last one
-    :param images: zeros and ones, (n_images, n_visible)
-    :param n_draws: draws from q for each image
-    :param seed: of these
-    """
-    rng = numpy.random.RandomState(seed)
-    bounds = numpy.zeros(len(images))
-    for _ in range(n_draws):
-        v = images.astype('float64')
-        for rbm in rbms[:-1]:
-            W, hbias, vbias = (numpy.asarray(param.get_value(), dtype='float64')
-                               for param in rbm.params)
-            up = v @ W + hbias
-            h = binarized(expit(up), rng)
-            down = h @ W.T + vbias
-            # log P of a binary x is x a - softplus(a), where a goes into the sigmoid
-            bounds += (v * down - numpy.logaddexp(0, down)).sum(axis=1)
-            bounds -= (h * up - numpy.logaddexp(0, up)).sum(axis=1)
-            v = h
-        bounds -= free_energies(rbms[-1], v)
-    return mean_estimate(bounds / n_draws).minus(log_z)
-
-
 def binarized(images: numpy.ndarray, rng: numpy.random.RandomState) -> numpy.ndarray:
     """Images with each pixel drawn as on or off, its grey level being the probability.
 
     :param images: in [0, 1]
     """
     return (rng.uniform(size=images.shape) < images).astype('float64')
-
-
-def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
-                   n_temperatures: int = 14500, n_reverse: int = 500,
-                   seed: int = 0) -> dict[str, Estimate]:
-    """Average test log-probability, in nats, of an RBM, or a lower bound of it for a DBN.
-
-    Pixels are drawn as on or off, with their grey levels as probabilities. Every number comes
-    with an interval of three standard errors on either side. Results go to ais.json beside the
-    model.
-
-    :param model: output folder of a run of rbm.py or DBN.py
-    :param dataset: whose training set gives the model to start from, and whose test set is
-        measured; MNIST when left out
-    :param n_chains: chains of AIS
-    :param n_temperatures: Gibbs steps of each chain
-    :param n_reverse: test images, chosen at random, from which chains of reverse AIS start; 0 for
-        none. For RBMs only
-    :param seed: of the pixels and the chains
-    """
-    training.check_settings({name: value for name, value in locals().items()
-                             if name in ('n_chains', 'n_temperatures', 'seed')})
-    if n_reverse < 0:
-        raise UserError(f'--n-reverse is {n_reverse}, but has to be at least 0')
-    trained = checkpoints.read_description(model)
-    script = trained['script']
-    if script not in ('rbm', 'DBN'):
-        raise UserError(f'{model} holds a run of {script}.py, not of rbm.py or DBN.py')
-    rbms = [load_rbm(model)] if script == 'rbm' else load_rbms(model)
-    if isinstance(rbms[0], GaussianRBM):
-        raise UserError(f'{model} holds an RBM with Gaussian visible units: this is for binary '
-                        'ones')
-    data = datasets.read(dataset)
-    rng = numpy.random.RandomState(seed)
-    test = binarized(data.test[0], rng)
-    if test.shape[1] != rbms[0].n_visible:
-        raise UserError(f'the images of {data.name} have {test.shape[1]} pixels, the model has '
-                        f'{rbms[0].n_visible} visible units: name the data set of its training')
-    if data.sha256 != trained['data_sha256']:
-        if dataset is None:
-            raise UserError(f'{model} was trained on {trained["data_name"]}, which {data.name} is '
-                            'not: name the data to measure it on by --dataset')
-        print(f'NOTICE: {model} was trained on {trained["data_name"]}, and is measured on '
-              f'{data.name}', file=sys.stderr)
-
-    results = {}
-    chain_seed, reverse_seed, draw_seed = rng.randint(2 ** 30, size=3)
-    seen = data.train[0]
-    for rbm in rbms[:-1]:  # the RBM on top sees what the layers below make of the images
-        W, hbias, _ = (numpy.asarray(param.get_value()) for param in rbm.params)
-        seen = expit(seen @ W + hbias)
-    top, base = rbms[-1], base_rate_biases(seen)
-    log_z = ais_log_partition(top, base, n_chains, n_temperatures, chain_seed)
-    results['log Z'] = log_z
-    print(f'log Z by AIS: {log_z}')
-    if min(top.n_visible, top.n_hidden) <= ENUMERABLE:
-        exact = exact_log_partition(top)
-        results['exact log Z'] = Estimate(exact, exact, exact)
-        print(f'log Z exactly: {exact:.2f}')
-    if len(rbms) > 1:
-        name, value = 'lower bound', dbn_lower_bound(rbms, log_z, test, seed=draw_seed)
-    else:
-        name, value = 'log-probability', mean_estimate(-free_energies(top, test)).minus(log_z)
-    results[name] = value
-    print(f'average test {name} by AIS: {value}')
-    # A random choice: the first images of MNIST's test set are easier than the rest.
-    chosen = test[rng.permutation(len(test))[:n_reverse if len(rbms) == 1 else 0]]
-    if len(chosen):
-        value = mean_estimate(-free_energies(top, chosen)).minus(log_z)
-        results['log-probability of the chosen'] = value
-        print(f'the same by AIS, {len(chosen)} images: {value}')
-        value = reverse_ais_log_likelihood(top, base, chosen, n_temperatures, reverse_seed)
-        results['log-probability of the chosen, reverse AIS'] = value
-        print(f'the same by reverse AIS, these images: {value}')
-    path = Path(model) / 'ais.json'
-    checkpoints.save_record(path, {
-        'data': data.name, 'data_sha256': data.sha256, 'n_chains': n_chains,
-        'n_temperatures': n_temperatures, 'n_reverse': len(chosen), 'seed': seed,
-        'nats': {name: asdict(estimate) for name, estimate in results.items()}})
-    print(f'The data set was {data.name}; the numbers are in {path}')
-    return results
-
-
-if __name__ == '__main__':
-    command_line.run(log_likelihood)
