@@ -38,7 +38,7 @@ from scipy.special import expit, logsumexp
 from tqdm import tqdm
 
 from rbm import RBM
-from support import engine, training
+from support import draws, engine, training
 from support.errors import UserError
 from support.estimates import Estimate, log_mean_estimate, mean_estimate
 
@@ -114,7 +114,7 @@ class Annealing:
         schedule = T.constant(betas.astype(floatX))
         k = T.lscalar('k')  # of a temperature
         beta, new_beta = schedule[k], schedule[k + 1]
-        rng = engine.RandomStreams(seed)
+        rng = draws.RandomStreams(seed)
 
         # log f(v) at the new temperature less that at the old one
         activation = T.dot(self.v, W) + hbias  # (n_chains, n_hidden)
@@ -127,7 +127,7 @@ class Annealing:
         p_v = T.sigmoid(between(new_beta, base_vbias, T.dot(h, W.T) + vbias))
         v = rng.bernoulli(p_v.shape, p_v)
         self.step = engine.function(inputs=[k], outputs=gain,  # (n_chains,)
-                                    updates=[(self.v, v), *engine.random_updates(v)])
+                                    updates=[(self.v, v), *draws.random_updates(v)])
 
     def run(self, start: numpy.ndarray, description: str) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Take a Gibbs step at each temperature but the first.
@@ -141,8 +141,8 @@ class Annealing:
         log_weights = numpy.zeros(len(start))
         with tqdm(total=self.n_steps, desc=description, unit='temperature', leave=False,
                   disable=None) as bar:
-            for first, last in training.pieces(0, self.n_steps, TEMPERATURES_PER_CALL):
-                log_weights += self.step.run(range(first, last)).sum(axis=0, dtype='float64')
+            for first, last in training.parts(self.n_steps, TEMPERATURES_PER_CALL):
+                log_weights += self.step.over(range(first, last)).sum(axis=0, dtype='float64')
                 bar.update(last - first)
         return log_weights, numpy.asarray(self.v.get_value())
 

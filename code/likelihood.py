@@ -26,11 +26,13 @@ import numpy
 from scipy.special import expit
 
 import ais
+import rbm
 from DBN import load_rbms
-from rbm import RBM, GaussianRBM, load_rbm
-from support import checkpoints, command_line, datasets, training
-from support.errors import UserError
+from rbm import RBM
+from support import checkpoints, command_line, datasets
+from support.errors import UserError, check
 from support.estimates import Estimate, mean_estimate
+from support.folders import OutputFolder, read_record, write_json
 
 
 def dbn_lower_bound(rbms: Sequence[RBM], log_z: Estimate, images: numpy.ndarray,
@@ -46,8 +48,8 @@ def dbn_lower_bound(rbms: Sequence[RBM], log_z: Estimate, images: numpy.ndarray,
     bounds = numpy.zeros(len(images))
     for _ in range(n_draws):
         v = images.astype('float64')
-        for rbm in rbms[:-1]:
-            W, hbias, vbias = ais.parameters(rbm)
+        for machine in rbms[:-1]:
+            W, hbias, vbias = ais.parameters(machine)
             up = v @ W + hbias
             h = ais.binarized(expit(up), rng)
             down = h @ W.T + vbias
@@ -64,17 +66,15 @@ def read_model(model: Path) -> tuple[list[RBM], dict[str, Any]]:
 
     :raises UserError: when there are none, or others than binary ones
     """
-    trained = checkpoints.read_description(model)
-    if trained['script'] not in ('rbm', 'DBN'):
-        raise UserError(f'{model} holds a run of {trained["script"]}.py, not of rbm.py or DBN.py')
-    rbms = [load_rbm(model)] if trained['script'] == 'rbm' else load_rbms(model)
-    if isinstance(rbms[0], GaussianRBM):
-        raise UserError(f'{model} holds an RBM with Gaussian visible units: this is for binary '
-                        'ones')
-    return rbms, trained
+    record = read_record(model)
+    if record['script'] not in ('rbm', 'DBN'):
+        raise UserError(f'{model} holds a run of {record["script"]}.py, not of rbm.py or DBN.py')
+    rbms = ([checkpoints.load(model, rbm.build)] if record['script'] == 'rbm'
+            else load_rbms(model))
+    return rbms, record['data']
 
 
-def read_data(dataset: str | None, model: Path, rbm: RBM,
+def read_data(dataset: str | None, model: Path, machine: RBM,
               trained: dict[str, Any]) -> datasets.ImageData:
     """The data set to measure on, with a notice when the model was trained on another.
 
@@ -82,14 +82,14 @@ def read_data(dataset: str | None, model: Path, rbm: RBM,
     """
     data = datasets.read(dataset)
     n_pixels = data.test[0].shape[1]
-    if n_pixels != rbm.n_visible:
+    if n_pixels != machine.n_visible:
         raise UserError(f'the images of {data.name} have {n_pixels} pixels, the model has '
-                        f'{rbm.n_visible} visible units: name the data set of its training')
-    if data.sha256 != trained['data_sha256']:
+                        f'{machine.n_visible} visible units: name the data set of its training')
+    if data.sha256 != trained['sha256']:
         if dataset is None:
-            raise UserError(f'{model} was trained on {trained["data_name"]}, which {data.name} is '
+            raise UserError(f'{model} was trained on {trained["name"]}, which {data.name} is '
                             'not: name the data to measure it on as `dataset`')
-        print(f'NOTICE: {model} was trained on {trained["data_name"]}, and is measured on '
+        print(f'NOTICE: {model} was trained on {trained["name"]}, and is measured on '
               f'{data.name}', file=sys.stderr)
     return data
 
@@ -112,17 +112,16 @@ def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
         none. For RBMs only
     :param seed: of the pixels and the chains
     """
-    training.check_settings({'n_chains': n_chains, 'n_temperatures': n_temperatures, 'seed': seed})
-    if n_reverse < 0:
-        raise UserError(f'`n_reverse` is {n_reverse}, but has to be at least 0')
+    check(1, n_chains=n_chains, n_temperatures=n_temperatures)
+    check(0, n_reverse=n_reverse)
     rbms, trained = read_model(model)
     data = read_data(dataset, model, rbms[0], trained)
     rng = numpy.random.RandomState(seed)
     test = ais.binarized(data.test[0], rng)
     chain_seed, reverse_seed, draw_seed = rng.randint(2 ** 30, size=3)
     seen = data.train[0]
-    for rbm in rbms[:-1]:  # the RBM on top sees what the layers below make of the images
-        W, hbias, _ = (numpy.asarray(param.get_value()) for param in rbm.params)
+    for machine in rbms[:-1]:  # the RBM on top sees what the layers below make of the images
+        W, hbias, _ = (numpy.asarray(param.get_value()) for param in machine.params)
         seen = expit(seen @ W + hbias)
     top, base = rbms[-1], ais.base_rate_biases(seen)
 
@@ -148,14 +147,15 @@ def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
         value = ais.reverse_ais_log_likelihood(top, base, chosen, n_temperatures, reverse_seed)
         results['log-probability of the chosen, reverse AIS'] = value
         print(f'the same by reverse AIS, these images: {value}')
-    path = Path(model) / 'ais.json'
-    checkpoints.save_record(path, {
-        'data': data.name, 'data_sha256': data.sha256, 'n_chains': n_chains,
-        'n_temperatures': n_temperatures, 'n_reverse': len(chosen), 'seed': seed,
-        'nats': {name: asdict(estimate) for name, estimate in results.items()}})
+    with OutputFolder(model) as output:
+        path = output.file('ais.json')
+        write_json(path, {
+            'data': data.name, 'data_sha256': data.sha256, 'n_chains': n_chains,
+            'n_temperatures': n_temperatures, 'n_reverse': len(chosen), 'seed': seed,
+            'nats': {name: asdict(estimate) for name, estimate in results.items()}})
     print(f'The data set was {data.name}; the numbers are in {path}')
     return results
 
 
 if __name__ == '__main__':
-    command_line.run(log_likelihood)
+    command_line.main(log_likelihood)

@@ -23,7 +23,6 @@ import numpy
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 from scipy.special import expit, logsumexp, softmax
-from support.estimates import Estimate, mean_estimate, ratio_estimate
 
 import ais
 import rnnrbm
@@ -31,6 +30,7 @@ from rbm import RBM
 from rnnrbm import Parameters, shared_zeros
 from support import command_line, datasets, engine, training
 from support.errors import UserError, check
+from support.estimates import Estimate, mean_estimate, ratio_estimate
 from support.folders import OutputFolder, write_json
 
 FRAMES_PER_CALL = 10_000  # whose biases are computed at once

@@ -17,8 +17,9 @@ import pytensor.tensor as T
 # hmc comes first: it shows Python the way to `support`.
 from hmc import EnergyFunction, HMC_sampler, Samples, sharedX
 from support import command_line
-from support.checkpoints import save_arrays, written_atomically
-from support.errors import UserError
+from support.checkpoints import save_arrays
+from support.errors import UserError, check
+from support.folders import OutputFolder, written_atomically
 
 
 def gaussian_target(rng: numpy.random.RandomState,
@@ -116,11 +117,8 @@ def sample_gaussian(dim: int = 5, n_chains: int = 3, burnin: int = 1000, n_sampl
     :param seed: of everything random; 123 for the Gaussian and 12345 for the moves when left out
     :param diagnose: print effective sample sizes and R-hat, for which ArviZ must be installed
     """
-    for name, value in (('dim', dim), ('n_chains', n_chains), ('n_samples', n_samples)):
-        if value < 1:
-            raise UserError(f'`{name}` is {value}, but has to be at least 1')
-    folder = Path(output_folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    settings = dict(locals())
+    check(1, dim=dim, n_chains=n_chains, n_samples=n_samples)
     rng = numpy.random.RandomState(123 if seed is None else seed)
     mean, cov = gaussian_target(rng, dim)
     sampler = HMC_sampler.new_from_shared_positions(
@@ -134,10 +132,12 @@ def sample_gaussian(dim: int = 5, n_chains: int = 3, burnin: int = 1000, n_sampl
     if diagnose:
         for name, values in diagnostics(samples.positions).items():
             print(name, values)
-    save_arrays(folder / 'samples.npz', vars(samples) | {'mean': mean, 'cov': cov})
-    save_trace_plot(folder / 'trace.png', samples.positions)
+    with OutputFolder(output_folder) as output:
+        output.begin('gaussian', settings)
+        save_arrays(output.file('samples.npz'), vars(samples) | {'mean': mean, 'cov': cov})
+        save_trace_plot(output.file('trace.png'), samples.positions)
     return samples
 
 
 if __name__ == '__main__':
-    command_line.run(sample_gaussian)
+    command_line.main(sample_gaussian)

@@ -46,8 +46,8 @@ import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.replace import graph_replace
 
-from support import engine
-from support.errors import UserError
+from support import draws, engine
+from support.errors import UserError, check
 
 # From positions (n_chains, dim) to the energy of every chain (n_chains,), both symbolic.
 EnergyFunction = Callable[[T.TensorVariable], T.TensorVariable]
@@ -82,7 +82,7 @@ def hamiltonian(pos: T.TensorVariable, vel: T.TensorVariable,
 
 
 def metropolis_hastings_accept(energy_prev: T.TensorVariable, energy_next: T.TensorVariable,
-                               s_rng: engine.RandomStreams) -> T.TensorVariable:
+                               s_rng: draws.RandomStreams) -> T.TensorVariable:
     """Which chains move, booleans (n_chains,): with probability min(1, exp(prev - next)).
 
     A chain that has got to NaN or infinity, as it may with steps that are too long, stays.
@@ -126,7 +126,7 @@ def simulate_dynamics(initial_pos: T.TensorVariable, initial_vel: T.TensorVariab
     return pos, vel - stepsize / 2 * gradient(pos)
 
 
-def hmc_move(s_rng: engine.RandomStreams, positions: T.TensorVariable, energy_fn: EnergyFunction,
+def hmc_move(s_rng: draws.RandomStreams, positions: T.TensorVariable, energy_fn: EnergyFunction,
              stepsize: T.TensorVariable | float, n_steps: int
              ) -> tuple[T.TensorVariable, T.TensorVariable]:
     """New velocities, the path they lead along, and whether its end is accepted.
@@ -198,7 +198,7 @@ class HMC_sampler:
     target_acceptance_rate: float
     stepsize_min: float
     stepsize_max: float
-    move: engine.MinibatchFunction
+    move: engine.Step
 
     @classmethod
     def new_from_shared_positions(
@@ -223,14 +223,13 @@ class HMC_sampler:
         :raises UserError: when positions, energy or settings cannot be used
         """
         check_start(shared_positions, energy_fn)
-        if n_steps < 1:
-            raise UserError(f'`n_steps` is {n_steps}: a move needs at least one leapfrog step')
+        check(1, n_steps=n_steps)
         if not 0 < stepsize_min <= initial_stepsize <= stepsize_max:
             raise UserError(f'`initial_stepsize` is {initial_stepsize}, but has to be from '
                             f'{stepsize_min} to {stepsize_max}, the limits of the step size')
         stepsize = sharedX(initial_stepsize, 'stepsize')
         avg_acceptance_rate = sharedX(target_acceptance_rate, 'avg_acceptance_rate')
-        accept, final_pos = hmc_move(engine.RandomStreams(seed), shared_positions, energy_fn,
+        accept, final_pos = hmc_move(draws.RandomStreams(seed), shared_positions, energy_fn,
                                      stepsize, n_steps)
         updates = hmc_updates(shared_positions, stepsize, avg_acceptance_rate, final_pos, accept,
                               target_acceptance_rate, stepsize_inc, stepsize_dec, stepsize_min,
@@ -238,7 +237,7 @@ class HMC_sampler:
         (_, new_positions), *_ = updates
         move = engine.function(inputs=[T.lscalar('move')],
                                outputs=[new_positions, accept, stepsize],
-                               updates=updates + engine.random_updates(accept, final_pos))
+                               updates=updates + draws.random_updates(accept, final_pos))
         return cls(shared_positions, stepsize, avg_acceptance_rate, target_acceptance_rate,
                    stepsize_min, stepsize_max, move)
 
@@ -253,7 +252,7 @@ class HMC_sampler:
         """
         if n < 1:
             raise UserError(f'{n} draws were asked for: there has to be at least one')
-        return Samples(*self.move.run(range(n)))
+        return Samples(*self.move.over(range(n)))
 
 
 def check_start(positions: SharedVariable, energy_fn: EnergyFunction) -> None:

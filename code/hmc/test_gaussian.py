@@ -99,7 +99,8 @@ class TestScript(TestCase):
         self.assertIn('****** EMPIRICAL MEAN/COV USING HMC ******\nempirical mean: [', run.stdout)
         self.assertRegex(run.stderr, r'\AThe code for file gaussian.py ran for \d+\.\d\dm\n\Z')
         folder = self.folder / 'hmc_output'
-        self.assertEqual(set(os.listdir(folder)), {'samples.npz', 'trace.png'})
+        self.assertEqual(set(os.listdir(folder)) - {'.lock'},
+                         {'samples.npz', 'trace.png', 'run.json'})
         self.assertTrue((folder / 'trace.png').read_bytes().startswith(b'\x89PNG'))
         with numpy.load(folder / 'samples.npz', allow_pickle=False) as samples:
             self.assertEqual(samples['positions'].dtype, 'float64')

@@ -11,7 +11,7 @@ import scipy.stats
 
 import hmc
 from hmc import HMC_sampler, sharedX
-from support import engine
+from support import draws
 from support.errors import UserError
 from support.testing import REFERENCE_MODE, TestCase
 
@@ -117,7 +117,7 @@ class TestMove(TestCase):
         probabilities = numpy.array([1, 1, 1, *numpy.exp([-0.1, -1, -3]), 0, 0, 0])
         change = T.constant(numpy.tile(changes, (10000, 1)).astype(theano.config.floatX).ravel())
         accept = hmc.metropolis_hastings_accept(T.zeros_like(change), change,
-                                                engine.RandomStreams(0))
+                                                draws.RandomStreams(0))
         accepted = numpy.asarray(theano.function([], accept)()).reshape(10000, -1).mean(axis=0)
         errors = numpy.sqrt(probabilities * (1 - probabilities) / 10000)
         self.assertTrue((numpy.abs(accepted - probabilities) <= 5 * errors).all(), accepted)

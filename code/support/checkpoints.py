@@ -94,10 +94,10 @@ def named(params: Iterable[SharedVariable]) -> dict[str, SharedVariable]:
     return {f'{i}_{param.name}': param for i, param in enumerate(params)}
 
 
-def values(params: Iterable[SharedVariable]) -> dict[str, numpy.ndarray]:
-    """Copies of the present values of ``params``, by the names that :func:`named` gives."""
-    return {name: numpy.array(param.get_value(borrow=True))
-            for name, param in named(params).items()}
+def values(variables: dict[str, SharedVariable]) -> dict[str, numpy.ndarray]:
+    """Copies of the present values, of the type that the variable has, whatever JAX makes of it."""
+    return {name: numpy.array(variable.get_value(borrow=True), dtype=variable.dtype)
+            for name, variable in variables.items()}
 
 
 def restore(variables: dict[str, SharedVariable], arrays: dict[str, numpy.ndarray],
@@ -313,7 +313,7 @@ class Run:
 
     def keep_model(self) -> None:
         """Make the present parameters those of ``model.npz``, which the next checkpoint writes."""
-        self.model = values(self.params)
+        self.model = values(named(self.params))
 
     def save(self, place: str, status: str = 'running') -> None:
         """Write the checkpoint, the model, the history and the record.
@@ -323,10 +323,9 @@ class Run:
         self.place = place
         state = json.dumps({'stages': self.stages, 'history': self.history, 'scores': self.scores,
                             'is_finished': self.is_finished, 'place': place})
-        arrays = {name: numpy.asarray(variable.get_value(borrow=True))
-                  for name, variable in self.variables.items()}
-        save_arrays(self.output.file(CHECKPOINT), arrays | {STATE: numpy.array(state)} | {
-            BEST + name: array for name, array in self.model.items()})
+        save_arrays(self.output.file(CHECKPOINT),
+                    values(self.variables) | {STATE: numpy.array(state)}
+                    | {BEST + name: array for name, array in self.model.items()})
         if self.model:
             save_arrays(self.output.file(MODEL), self.model)
         if self.history:
@@ -336,7 +335,7 @@ class Run:
 
     def save_params(self, file: str, params: Sequence[SharedVariable]) -> None:
         """Write the present values of some parameters, for :func:`load`, into a file of the run."""
-        save_arrays(self.output.file(file), values(params))
+        save_arrays(self.output.file(file), values(named(params)))
 
     def finish(self, scores: dict[str, Any]) -> None:
         """Note the scores and that the run is complete."""

@@ -80,6 +80,19 @@ class OutputFolder:
     def __exit__(self, *error: object) -> None:
         self._lock.release()
 
+    def begin(self, script: str, settings: dict[str, Any]) -> None:
+        """Begin anew, for a script whose results take seconds: those of its last time are removed.
+
+        :raises UserError: when they are not of this script
+        """
+        if self.record:
+            if self.record['script'] != script:
+                raise UserError(f'{self.path} holds a run of {self.record["script"]}: choose '
+                                'another `output_folder`')
+            self.clear()
+        self.record = {'script': script, 'settings': settings, 'files': []}
+        self.write(status='finished')
+
     def clear(self) -> None:
         """Remove the files that the record names, and the record."""
         for name in [*self.record['files'], RECORD]:
@@ -124,7 +137,7 @@ def read_record(folder: str | os.PathLike, may_be_in_use: bool = True) -> dict[s
         record = json.loads(path.read_text(encoding='utf-8'))
         if not all(isinstance(record[key], kind) for key, kind in
                    (('script', str), ('status', str), ('files', list), ('settings', dict),
-                    ('data', dict), ('model', dict), ('process', dict))):
+                    ('process', dict))):
             raise ValueError
         if any(Path(name).name != name for name in record['files']):
             raise ValueError
