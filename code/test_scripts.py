@@ -41,8 +41,9 @@ FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.pn
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'engine', 'convolution', 'digits', 'pickles', 'download', 'tunes', 'midi',
          'datasets', 'checkpoints', 'training', 'estimates', 'command_line', 'testing', 'utils',
-         'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'dA', 'cA',
-         'stacked', 'SdA', 'rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm', 'predict', 'benchmark']
+         'hmc', 'gaussian', 'convolution_demo', 'logistic_sgd', 'logistic_cg', 'mlp',
+         'convolutional_mlp', 'dA', 'cA', 'stacked', 'SdA', 'rbm', 'DBN', 'ais', 'likelihood',
+         'rnnrbm', 'predict', 'benchmark']
 
 
 def write_data(path):

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import ais
-import convolutional_mlp
+import convolution_demo
 import gaussian
 import hmc
 from rbm import RBM
@@ -258,7 +258,7 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
     draw_overview()
     draw_annealing()
     draw_trajectories()
-    convolutional_mlp.edges(output_folder=str(IMAGES))
+    convolution_demo.edges(output_folder=str(IMAGES))
 
 
 if __name__ == '__main__':
