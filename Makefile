@@ -9,14 +9,22 @@ PYTHON ?= python3
 SCRIPT ?= SdA
 ARGS ?=
 BIN := .venv/bin
+TESTS := $(wildcard code/test_*.py code/hmc/test_*.py)
 
-.PHONY: run test doc venv lint clean
+.PHONY: run test doc venv lint clean $(TESTS:%=run-%)
 
 run: venv
 	$(BIN)/python code/$(SCRIPT).py $(ARGS)
 
+# Each file of tests in a process of its own, two at a time.
 test: venv
-	$(BIN)/python code/test.py --parts=2 $(ARGS)
+	@test -n "$(TESTS)" || { echo 'no test was found' >&2; exit 1; }
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 \
+		$(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(TESTS:%=run-%)
+
+$(TESTS:%=run-%): run-%:
+	@echo 'nosetests $*'
+	@$(BIN)/nosetests $* $(ARGS)
 
 venv: .venv/complete
 
@@ -34,6 +42,7 @@ doc: .venv/dev-complete
 
 lint: .venv/dev-complete
 	$(BIN)/ruff check code doc
+	$(BIN)/mypy
 
 .venv/dev-complete: .venv/complete requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

@@ -19,6 +19,7 @@ References:
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy
 import pytensor.tensor as T
@@ -129,7 +130,7 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: 
     data = load_data(dataset)
 
     print('... building the model', flush=True)
-    sizes = {'n_ins': data.n_in, 'hidden_layers_sizes': hidden_layers_sizes,
+    sizes: dict[str, Any] = {'n_ins': data.n_in, 'hidden_layers_sizes': hidden_layers_sizes,
              'n_outs': data.n_classes}
     dbn = DBN(numpy.random.RandomState(seed), **sizes)
     pretraining_fns = dbn.pretraining_functions(data[0][0], batch_size, k)

@@ -30,6 +30,8 @@ References:
       log-likelihood using reverse annealing", 2015
 """
 
+from typing import Any
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -41,8 +43,6 @@ from rbm import RBM
 from support import draws, engine, training
 from support.errors import UserError
 from support.estimates import Estimate, log_mean_estimate, mean_estimate
-
-Biases = numpy.ndarray | T.TensorVariable
 
 ENUMERABLE = 20  # units in the smaller layer, up to which Z is summed exactly
 TEMPERATURES_PER_CALL = 100  # between two movements of the progress bar
@@ -91,10 +91,11 @@ def between(beta: T.TensorVariable, base: T.TensorVariable,
 class Annealing:
     """Chains that all go from one temperature to the next, and the logarithms of their weights.
 
-    Every bias is either the same for all chains, (n,), or another one for each, (n_chains, n).
+    Every bias is either the same for all chains, (n,), or another one for each, (n_chains, n); an
+    array, a graph, or a shared variable that may change from run to run.
 
     :param W: shared weights of the model B, (n_visible, n_hidden)
-    :param vbias: visible biases of the model B; shared ones may change from run to run
+    :param vbias: visible biases of the model B
     :param hbias: hidden biases of the model B
     :param base_vbias: visible biases of the model A
     :param base_hbias: hidden biases of the model A
@@ -103,8 +104,8 @@ class Annealing:
     :param seed: of the Gibbs steps
     """
 
-    def __init__(self, W: SharedVariable, vbias: Biases, hbias: Biases, base_vbias: Biases,
-                 base_hbias: Biases, betas: numpy.ndarray, n_chains: int, seed: int):
+    def __init__(self, W: SharedVariable, vbias: Any, hbias: Any, base_vbias: Any,
+                 base_hbias: Any, betas: numpy.ndarray, n_chains: int, seed: int):
         floatX = theano.config.floatX
         vbias, hbias, base_vbias, base_hbias = (
             T.cast(bias, floatX) for bias in (vbias, hbias, base_vbias, base_hbias))

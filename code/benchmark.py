@@ -227,7 +227,8 @@ def benchmark(repeats: int = 9) -> None:
     print(f'PyTensor {theano.__version__}, {engine.mode_name()}, {theano.config.floatX}')
     print(f'{"":36} {"update":>9} {"floor":>9} {"ratio":>6}   first call')
     for name, prepare in MEASUREMENTS.items():
-        update, floor, first = measure(*prepare(data), repeats)
+        step, n_updates, run_floor = prepare(data)
+        update, floor, first = measure(step, n_updates, run_floor, repeats)
         print(f'{name:36} {1e6 * update:6.0f} us {1e6 * floor:6.0f} us {update / floor:6.2f} '
               f'{first:10.1f} s', flush=True)
 

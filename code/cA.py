@@ -17,6 +17,8 @@ Reference:
       invariance during feature extraction", 2011
 """
 
+from typing import Any
+
 import numpy
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
@@ -110,7 +112,7 @@ def train(learning_rate: float = 0.01, training_epochs: int = 20, dataset: str |
     print('... building the model', flush=True)
     index = T.lscalar('index')  # of a minibatch
     x = T.matrix('x')  # images, one flattened image a row
-    sizes = {'n_visible': data.n_in, 'n_hidden': n_hidden}
+    sizes: dict[str, Any] = {'n_visible': data.n_in, 'n_hidden': n_hidden}
     ca = cA(numpy.random.RandomState(seed), input=x, n_batchsize=batch_size, **sizes)
     (reconstruction, contraction), updates = ca.get_cost_updates(contraction_level, learning_rate)
     jacobian_norm = T.sqrt(contraction)  # root mean square over the minibatch

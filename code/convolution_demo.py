@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageOps
 from tyro.conf import subcommand
 
 from support import command_line
-from support.checkpoints import make_output_folder, written_atomically
 from support.convolution import conv2d, max_pool_2d
 from support.errors import UserError
+from support.folders import OutputFolder, written_atomically
 
 LARGEST_PHOTO = 640  # pixels in height or width; a larger one is scaled down
 
@@ -48,9 +48,10 @@ def edges(photo: Path | None = None,
     # (height, width, channel) -> (1, channel, height, width), from 0 to 1
     image = (pixels.transpose(2, 0, 1)[None] / 256).astype(theano.config.floatX)
     maps = numpy.asarray(convolve(image))[0]
-    make_output_folder(Path(output_folder))
-    path = Path(output_folder) / 'edges.png'
-    plot_side_by_side(path, [pixels, *maps], ['photo', 'first filter', 'second filter'])
+    with OutputFolder(output_folder) as output:
+        output.begin('convolution_demo', {'photo': photo})
+        path = output.file('edges.png')
+        plot_side_by_side(path, [pixels, *maps], ['photo', 'first filter', 'second filter'])
     print(f'The photo and its two feature maps are in {path}')
     return maps
 
@@ -132,5 +133,5 @@ def pooling() -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
 
 
 if __name__ == '__main__':
-    command_line.run(Annotated[Any, subcommand('edges', constructor=edges)]
-                     | Annotated[Any, subcommand('pooling', constructor=pooling)])
+    command_line.main(Annotated[Any, subcommand('edges', constructor=edges)]
+                      | Annotated[Any, subcommand('pooling', constructor=pooling)])

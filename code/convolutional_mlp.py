@@ -28,6 +28,7 @@ References:
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytensor as theano
@@ -175,7 +176,8 @@ def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None =
     index = T.lscalar('index')  # of a minibatch
     x = T.matrix('x')  # images, one flattened image a row
     y = T.ivector('y')  # labels
-    sizes = {'image_shape': data.image_shape, 'nkerns': nkerns, 'n_out': data.n_classes}
+    sizes: dict[str, Any] = {'image_shape': data.image_shape, 'nkerns': nkerns,
+                             'n_out': data.n_classes}
     classifier = LeNet(numpy.random.RandomState(seed), x, batch_size=batch_size, **sizes)
     cost = classifier.negative_log_likelihood(y)
 

@@ -18,6 +18,8 @@ References:
       networks", 2007
 """
 
+from typing import Any
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -193,7 +195,7 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     print('... building the model', flush=True)
     index = T.lscalar('index')  # of a minibatch
     x = T.matrix('x')  # images, one flattened image a row
-    sizes = {'n_visible': data.n_in, 'n_hidden': n_hidden}
+    sizes: dict[str, Any] = {'n_visible': data.n_in, 'n_hidden': n_hidden}
     models, functions = {}, {}
     for percent in (0, 30):
         # The same generator anew: both models start from the same weights.

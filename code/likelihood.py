@@ -70,7 +70,7 @@ def read_model(model: Path) -> tuple[list[RBM], dict[str, Any]]:
     if record['script'] not in ('rbm', 'DBN'):
         raise UserError(f'{model} holds a run of {record["script"]}.py, not of rbm.py or DBN.py')
     rbms = ([checkpoints.load(model, rbm.build)] if record['script'] == 'rbm'
-            else load_rbms(model))
+            else load_rbms(str(model)))
     return rbms, record['data']
 
 

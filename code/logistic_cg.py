@@ -12,6 +12,7 @@ References:
 """
 
 import time
+from typing import Any
 
 import numpy
 import pytensor as theano
@@ -106,7 +107,7 @@ def train(n_epochs: int = 50, dataset: str | None = None, batch_size: int = 600,
     index = T.lscalar('index')  # of a minibatch
     x = T.matrix('x')  # images, one flattened image a row
     y = T.ivector('y')  # labels
-    sizes = {'n_in': data.n_in, 'n_out': data.n_classes}
+    sizes: dict[str, Any] = {'n_in': data.n_in, 'n_out': data.n_classes}
     classifier = LogisticRegression(input=x, **sizes)
     cost = classifier.negative_log_likelihood(y)
     validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)

@@ -18,7 +18,7 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy
 import pytensor as theano
@@ -208,7 +208,7 @@ def train(learning_rate: float = 0.13, n_epochs: int = 1000, dataset: str | None
     index = T.lscalar('index')  # of a minibatch
     x = T.matrix('x')  # images, one flattened image a row
     y = T.ivector('y')  # labels
-    sizes = {'n_in': data.n_in, 'n_out': data.n_classes}
+    sizes: dict[str, Any] = {'n_in': data.n_in, 'n_out': data.n_classes}
     classifier = LogisticRegression(input=x, **sizes)
     cost = classifier.negative_log_likelihood(y)
 

@@ -16,6 +16,7 @@ References:
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy
 import pytensor as theano
@@ -125,7 +126,7 @@ def train(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0.00
     index = T.lscalar('index')  # of a minibatch
     x = T.matrix('x')  # images, one flattened image a row
     y = T.ivector('y')  # labels
-    sizes = {'n_in': data.n_in, 'n_hidden': n_hidden, 'n_out': data.n_classes}
+    sizes: dict[str, Any] = {'n_in': data.n_in, 'n_hidden': n_hidden, 'n_out': data.n_classes}
     classifier = MLP(numpy.random.RandomState(seed), input=x, **sizes)
     cost = (classifier.negative_log_likelihood(y)
             + L1_reg * classifier.L1

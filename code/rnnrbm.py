@@ -235,7 +235,7 @@ class RnnRbm:
         check(0, lr=lr, clip=clip)
         check(0, 0.9999, momentum=momentum)
         check(1, n_hidden=n_hidden, n_hidden_recurrent=n_hidden_recurrent)
-        self.r, self.dt, self.transpose = tuple(r), dt, transpose
+        self.r, self.dt, self.transpose = (r[0], r[1]), dt, transpose
         self.lr, self.momentum, self.clip, self.k, self.seed = lr, momentum, clip, k, seed
         rng = numpy.random.RandomState(seed)
         self.theano_rng = draws.RandomStreams(rng.randint(2 ** 30))
@@ -275,8 +275,8 @@ class RnnRbm:
         frames = numpy.concatenate(rolls)
         # In the order of the tunes, a minibatch would hold little but repetitions.
         frames = frames[numpy.random.RandomState(self.seed).permutation(len(frames))]
-        params = [self.parameters.W, self.parameters.bv, self.parameters.bh]
-        v_sample, cost, monitor, updates = build_rbm(v, *params, self.k, self.theano_rng)
+        W, bv, bh = params = self.params[:3]
+        v_sample, cost, monitor, updates = build_rbm(v, W, bv, bh, self.k, self.theano_rng)
         gradients = T.grad(cost, params, consider_constant=[v_sample])
         batch_size = min(100, len(frames))
         return engine.function(
@@ -413,8 +413,9 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
 
     print('... loading data', flush=True)
     files = datasets.find_tunes(dataset)
-    sizes = {'n_hidden': n_hidden, 'n_hidden_recurrent': n_hidden_recurrent, 'r': r, 'dt': dt,
-             'learn_u0': learn_u0, 'transpose': transpose, 'seed': seed}
+    sizes: dict[str, Any] = {
+        'n_hidden': n_hidden, 'n_hidden_recurrent': n_hidden_recurrent, 'r': r, 'dt': dt,
+        'learn_u0': learn_u0, 'transpose': transpose, 'seed': seed}
     model = RnnRbm(lr=lr, k=k, momentum=momentum, clip=clip, **sizes)
     rolls = model.read(files.train)
     data = TuneData.of(files.name, rolls)

@@ -163,8 +163,9 @@ def expected_notes(v: numpy.ndarray, samples: numpy.ndarray,
     """
     true = v[:, None, :] == 1
     predicted = samples == 1
-    return tuple((weights * numpy.sum(notes, axis=2)).sum(axis=1)
-                 for notes in (true & predicted, true | predicted))
+    common, either = ((weights * numpy.sum(notes, axis=2)).sum(axis=1)
+                      for notes in (true & predicted, true | predicted))
+    return common, either
 
 
 def measured(p: Parameters, rolls: Sequence[numpy.ndarray], n_frames: int = 5000,

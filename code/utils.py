@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from support.checkpoints import written_atomically
 from support.errors import UserError
+from support.folders import written_atomically
 
 
 def scale_to_unit_interval(ndar: numpy.ndarray, eps: float = 1e-8) -> numpy.ndarray:

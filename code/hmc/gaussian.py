@@ -15,7 +15,7 @@ import pytensor as theano
 import pytensor.tensor as T
 
 # hmc comes first: it shows Python the way to `support`.
-from hmc import EnergyFunction, HMC_sampler, Samples, sharedX
+from hmc import EnergyFunction, HMC_sampler, Samples, sharedX  # type: ignore[attr-defined]
 from support import command_line
 from support.checkpoints import save_arrays
 from support.errors import UserError, check

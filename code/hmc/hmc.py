@@ -53,7 +53,7 @@ from support.errors import UserError, check
 EnergyFunction = Callable[[T.TensorVariable], T.TensorVariable]
 
 
-def sharedX(X: numpy.ndarray, name: str | None = None) -> SharedVariable:
+def sharedX(X: numpy.ndarray | float, name: str | None = None) -> SharedVariable:
     """Shared variable with the values of ``X`` in floatX."""
     return theano.shared(numpy.array(X, dtype=theano.config.floatX), name=name)
 

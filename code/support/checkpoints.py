@@ -57,7 +57,7 @@ class DataDescription(Protocol):
 
     name: str
     sha256: str
-    image_shape: tuple[int, ...]
+    image_shape: tuple[int, int]
 
 
 # Arrays -----------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ class DataDescription(Protocol):
 def save_arrays(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
     """Write arrays as ``.npz``, atomically. Equal arrays give equal bytes."""
     with written_atomically(path) as file:
-        numpy.savez(file, **arrays)
+        numpy.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_arrays(path: Path) -> dict[str, numpy.ndarray]:
@@ -120,7 +120,7 @@ def restore(variables: dict[str, SharedVariable], arrays: dict[str, numpy.ndarra
 
 
 def load(output_folder: str | os.PathLike, build: Callable[..., Model], file: str = MODEL,
-         params: Callable[[Model], Sequence[SharedVariable]] = lambda model: model.params) -> Model:
+         params: Callable[[Any], Sequence[SharedVariable]] = lambda model: model.params) -> Model:
     """The model that a run left in its output folder, built anew from the sizes in its record.
 
     :param build: makes a model of the same kind; its keyword arguments are those sizes

@@ -15,8 +15,8 @@ from support.checkpoints import recorded_settings
 from support.errors import UserError
 
 
-def main(function: Callable[..., Any]) -> None:
-    """Call ``function`` with the arguments of the command line, and tell on stderr the time taken.
+def main(function: Any) -> None:
+    """Call a function with the arguments of the command line, and tell on stderr the time taken.
 
     ``--help`` shows the docstring of ``function``, whose ``:param:`` fields explain the options.
     A mistake of the user ends the script with one line on stderr and exit status 1, Ctrl-C with
@@ -49,9 +49,9 @@ def main(function: Callable[..., Any]) -> None:
 def with_recorded_defaults(function: Callable[..., Any],
                            arguments: list[str]) -> Callable[..., Any]:
     """With --resume among the arguments, the defaults are the settings that the run had before."""
-    signature = inspect.signature(function)
     if '--resume' not in arguments:
         return function
+    signature = inspect.signature(function)
     flag, folder = '--output-folder', signature.parameters['output_folder'].default
     for argument, following in zip(arguments, [*arguments[1:], ''], strict=True):
         if argument == flag:
@@ -60,10 +60,7 @@ def with_recorded_defaults(function: Callable[..., Any],
             folder = argument.removeprefix(f'{flag}=')
     recorded = recorded_settings(function, folder)
 
-    @functools.wraps(function)
-    def resumed(**settings):
-        return function(**settings)
-
+    resumed: Any = functools.wraps(function)(lambda **settings: function(**settings))
     resumed.__signature__ = signature.replace(parameters=[
         parameter.replace(default=recorded.get(name, parameter.default))
         for name, parameter in signature.parameters.items()])

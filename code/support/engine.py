@@ -145,7 +145,7 @@ class Step:
     """
 
     def __init__(self, inputs: Sequence[Variable], outputs: Variable | list[Variable],
-                 updates: Updates = (), givens: Mapping[Variable, Variable] | None = None,
+                 updates: Updates | None = None, givens: Mapping[Variable, Variable] | None = None,
                  defaults: Mapping[Variable, float] | None = None):
         givens = givens or {}
         self.index, *self.scalars = inputs
@@ -154,9 +154,10 @@ class Step:
         outputs = list(outputs) if self.returns_list else [outputs]
         minibatches = [rows for rows in givens.values() if hasattr(rows.tag, 'n_minibatches')]
         # Without minibatches the index only counts, such as the steps of a Markov chain.
-        self.n_minibatches = min((rows.tag.n_minibatches for rows in minibatches), default=None)
-        self.batch_size = minibatches[0].type.shape[0] if minibatches else None
-        updates = _without_unused_draws(updates, outputs)
+        self.n_minibatches: Any = min((rows.tag.n_minibatches for rows in minibatches),
+                                      default=None)
+        self.batch_size: Any = minibatches[0].type.shape[0] if minibatches else None
+        updates = _without_unused_draws(updates or [], outputs)
         self.updated = [variable for variable, _ in updates]  # shared variables
         new_values = [new for _, new in updates]
 
@@ -194,10 +195,10 @@ class Step:
             raise IndexError(f'minibatches {indices.min()} to {indices.max()} were asked for, '
                              f'but they are numbered from 0 to {self.n_minibatches - 1}')
         names = [scalar.name for scalar in self.scalars]
-        values = self.defaults | dict(zip(names, scalars, strict=False)) | named_scalars
-        if len(scalars) > len(names) or set(values) != set(names):
+        given = self.defaults | dict(zip(names, scalars, strict=False)) | named_scalars
+        if len(scalars) > len(names) or set(given) != set(names):
             raise TypeError(f'values for {names} are needed, got {scalars} and {named_scalars}')
-        values = [values[name] for name in names]
+        values = [given[name] for name in names]
         if self.updated:
             outputs = self.compiled(indices, *values)
         else:

@@ -49,13 +49,13 @@ class Subsequences:
         return numpy.concatenate([self.pieces[tune] for tune in shuffled])
 
 
-@dataclass(frozen=True)
+@dataclass
 class TuneData:
     """What a run records of its tunes; see :class:`support.checkpoints.DataDescription`."""
 
     name: str
     sha256: str
-    image_shape: tuple[int, ...]
+    image_shape: tuple[int, int]
 
     @classmethod
     def of(cls, name: str, rolls: Sequence[numpy.ndarray]) -> 'TuneData':
@@ -64,4 +64,4 @@ class TuneData:
         for roll in rolls:
             sha256.update(str(roll.shape).encode())
             sha256.update(numpy.ascontiguousarray(roll))
-        return cls(name, sha256.hexdigest(), (1, rolls[0].shape[1]))
+        return cls(name, sha256.hexdigest(), (1, int(rolls[0].shape[1])))

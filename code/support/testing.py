@@ -64,7 +64,8 @@ def small_images(n_train: int = 200, n_valid: int = 60, n_test: int = 60,
     for pixels, labels in splits:
         images = numpy.asarray(pixels, dtype='float32').reshape(-1, 7, 4, 7, 4).mean((2, 4)) / 256
         pairs.append((images.reshape(-1, 49), numpy.asarray(labels, dtype='int32')))
-    return datasets.ImageData('small digits', f'seed {seed}', *pairs, (7, 7), 10)
+    train, valid, test = pairs
+    return datasets.ImageData('small digits', f'seed {seed}', train, valid, test, (7, 7), 10)
 
 
 # For tests that take long and of which a quicker one tests nearly the same.

@@ -111,7 +111,7 @@ class Stage:
         :raises KeyboardInterrupt: when the user wants to stop
         """
         limit = min(UPDATES_PER_CALL, max(1, EXAMPLES_PER_CALL // self.step.batch_size))
-        totals = 0
+        totals = numpy.zeros(1)  # or more, if the step returns a list
         with tqdm(total=len(indices), leave=False, unit='minibatch', disable=None, delay=0.5,
                   desc=f'{self.name}, epoch {self.epoch + 1}') as bar:
             for first, last in parts(len(indices), limit):
