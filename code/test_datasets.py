@@ -646,7 +646,8 @@ class TunesTest(DataTest):
         return path
 
     def names(self, files):
-        return [[path.name for path in split] for split in (files.train, files.valid, files.test)]
+        return [[midiread(path).name for path in split]
+                for split in (files.train, files.valid, files.test)]
 
     NAMES = ('Nottingham/train/b.mid', 'Nottingham/train/a.MID', 'Nottingham/train/.c.mid',
              'Nottingham/valid/d.midi', 'Nottingham/test/e.mid', 'Nottingham/readme.txt',
@@ -658,7 +659,6 @@ class TunesTest(DataTest):
             files, stderr = self.find(path)
             self.assertEqual(self.names(files), [['a.MID', 'b.mid'], ['d.midi'], ['e.mid']])
             self.assertEqual((files.name, stderr), (path.name, ''))
-            self.assertEqual(midiread(files.train[0]).piano_roll.shape, (3, 88))
         files, _ = self.find(self.folder / 'set' / 'Nottingham' / 'train')
         self.assertEqual(self.names(files), [['a.MID', 'b.mid'], [], []])
 

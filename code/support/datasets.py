@@ -30,7 +30,6 @@ import os
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -473,35 +472,8 @@ LARGEST_ZIP = 256 * 1024**2  # bytes of an archive of tunes, which is held in me
 SPLITS = ('train', 'valid', 'test')
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file in an archive, which is opened as a path is.
-
-    `zipfile.Path` does the same, but in some versions of Python it never comes to an end on an
-    archive with hostile names.
-    """
-
-    archive: zipfile.ZipFile
-    info: zipfile.ZipInfo
-
-    def __str__(self) -> str:
-        return f'{self.archive.filename}/{self.info.filename}'
-
-    @property
-    def name(self) -> str:
-        """The name without its folders."""
-        return self.info.filename.rsplit('/', 1)[-1]
-
-    def open(self, mode: str = 'rb') -> BinaryIO:
-        """Open it for reading bytes."""
-        try:
-            return self.archive.open(self.info)
-        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f'{" ".join(str(self).split())}: cannot be unpacked ({error}): '
-                            'replace it by a good copy.') from error
-
-
-MidiPath = Path | Member
+# A file in a folder; or, from an archive, the path that it would have, and its bytes.
+MidiPath = Path | tuple[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -564,12 +536,11 @@ def tunes_at(path: Path) -> TuneFiles:
 
 
 def tunes_in_archive(path: Path, content: bytes) -> TuneFiles:
-    """The MIDI files in a zip. They are read where they are: no name in it becomes a file."""
-    with readable(path):
-        archive = zipfile.ZipFile(io.BytesIO(content))
-        archive.filename = str(path)  # for messages
-        files = [(member.filename, Member(archive, member))
-                 for member in archive.infolist() if not member.is_dir()]
+    """The MIDI files in a zip; no name in it becomes a file."""
+    with readable(path), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        check_size(path, sum(info.file_size for info in archive.infolist()))
+        files = [(info.filename, (f'{path}/{info.filename}', archive.read(info)))
+                 for info in archive.infolist()]
     return split_by_folder(path, files)
 
 

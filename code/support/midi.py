@@ -6,25 +6,23 @@ for each pitch: ``roll[t, i]`` is 1 where the note with MIDI number ``r[0] + i``
 it leaves out is how loud a note is, on which instrument, and whether one that goes on is struck
 again.
 
-A file may come from anywhere: whatever is wrong with it is one line that names it, and reading it
-takes neither much time nor much memory.
+A file may come from anywhere: whatever is wrong with it is one line that names it, and limits on
+its bytes and its time steps keep it from taking minutes to read.
 
 References:
     - MIDI Manufacturers Association, "Standard MIDI files 1.0", 1988
     - C. L. Krumhansl, "Cognitive foundations of musical pitch", 1990 (the profiles of the keys)
 """
 
-import bisect
 import io
 import math
 import os
 import re
 import sys
-from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import mido
 import numpy
@@ -33,7 +31,6 @@ from support.errors import UserError
 
 N_PITCHES = 128  # that MIDI knows
 DRUMS = 9  # the channel, counted from 0, on which a number says which drum, and is no pitch
-DEFAULT_TEMPO = 500_000  # microseconds a beat, until the file says otherwise
 TICKS = 480  # a beat, in files written here: many enough that rounding a time does no harm
 
 # A note that is said to begin at a time step begins, in ticks and microseconds, perhaps a little
@@ -43,9 +40,9 @@ LATE = 0.01
 # What a file may claim. The largest of the Nottingham collection has 34 KB and 600 steps.
 LARGEST = 2**20  # bytes
 LONGEST = 100_000  # time steps
-# One number of a sound file has up to four bytes, of which all but the last are above 127; some
-# scripts, in the names of tracks, have more, but a number of thousands takes hours to read.
-ENDLESS = re.compile(rb'[\x80-\xff]{4096}')
+# Bytes above 127 on end. A number has three of them at most, a text in some scripts has more. Of a
+# million mido would make one number, in minutes.
+LONGEST_RUN = 4000
 
 
 @dataclass(frozen=True)
@@ -78,33 +75,40 @@ def check_resolution(r: tuple[int, int], dt: float) -> None:
 
 # Reading ----------------------------------------------------------------------------------------
 
-def midiread(filename: Any, r: tuple[int, int] = (21, 109), dt: float = 0.3) -> Tune:
+def midiread(filename: str | os.PathLike | tuple[str, bytes], r: tuple[int, int] = (21, 109),
+             dt: float = 0.3) -> Tune:
     """Read a MIDI file of type 0 or 1; notes on all its tracks and channels, but for the drums.
 
-    :param filename: a path, or anything that can be opened as one, such as the member of an
-        archive
+    :param filename: a path, or a pair of a name and the content of a file, for one in an archive
     :param r: numbers of the lowest note, and of the one above the highest; others are left out
     :param dt: length of a time step in seconds; a shorter note may fall between two of them
     :raises UserError: when the file is broken, or claims to be longer than ``LONGEST`` steps
     :raises OSError: when it cannot be opened, or the disk fails
     """
     check_resolution(r, dt)
-    path = filename if hasattr(filename, 'open') else Path(filename)
-    notes, end = _notes(path, dt)
+    if isinstance(filename, tuple):
+        name, content = filename
+    else:
+        with open(filename, 'rb') as file:
+            name, content = filename, file.read(LARGEST + 1)
+    try:
+        notes, end = _notes(content)
+        # In rows, as everywhere: rounded to ticks, the longest tune may last a little longer.
+        if end / dt - LATE > LONGEST:
+            raise ValueError(f'it claims to last {end:.0f} seconds, more than {LONGEST} steps')
+    except Exception as error:
+        # The parser can fail in a dozen ways, and says so by exceptions of as many types.
+        reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f'{_shown(filename)}: cannot be read as MIDI, it is damaged or something '
+                        f'else ({reason}): delete it, or replace it by a good copy.') from error
     piano_roll = numpy.zeros((_first_step(end, dt), N_PITCHES), dtype='uint8')
-    # Notes of one pitch may overlap, and a file of a megabyte has room for 350,000 that all last to
-    # its end. Sorted by pitch and start, each fills only what those before it have left.
-    filled = [0] * N_PITCHES
-    for pitch, start, stop in sorted(notes):
-        first, last = max(filled[pitch], _first_step(start, dt)), _first_step(stop, dt)
-        if first < last:
-            piano_roll[first:last, pitch] = 1
-            filled[pitch] = last
-    return Tune(numpy.ascontiguousarray(piano_roll[:, slice(*r)]), tuple(r), dt, path.name)
+    for pitch, start, stop in notes:
+        piano_roll[_first_step(start, dt):_first_step(stop, dt), pitch] = 1
+    return Tune(numpy.ascontiguousarray(piano_roll[:, slice(*r)]), tuple(r), dt, Path(name).name)
 
 
-def read_all(paths: Iterable[Any], r: tuple[int, int] = (21, 109),
-             dt: float = 0.3) -> list[Tune]:
+def read_all(paths: Iterable[str | os.PathLike | tuple[str, bytes]],
+             r: tuple[int, int] = (21, 109), dt: float = 0.3) -> list[Tune]:
     """Read many files; one that is broken, unreadable or empty is reported on stderr and left out.
 
     :param paths: as for :func:`midiread`
@@ -116,19 +120,15 @@ def read_all(paths: Iterable[Any], r: tuple[int, int] = (21, 109),
         n_files += 1
         try:
             tune = midiread(path, r, dt)
+            if not tune.piano_roll.any():
+                raise UserError(f'{_shown(path)}: has no note from {r[0]} to {r[1] - 1}.')
         except UserError as error:
             print(f'NOTICE: {error} It is left out.', file=sys.stderr)
-            continue
         except OSError as error:
-            reason = _shown(error.strerror or type(error).__name__)
-            print(f'NOTICE: {_shown(path)}: cannot be read ({reason}): see that it is a file, and '
-                  'one that you may read. It is left out.', file=sys.stderr)
-            continue
-        if not tune.piano_roll.any():
-            print(f'NOTICE: {_shown(path)}: has no note from {r[0]} to {r[1] - 1}. It is left out.',
-                  file=sys.stderr)
-            continue
-        tunes.append(tune)
+            print(f'NOTICE: {_shown(path)}: cannot be read ({error.strerror}): see that it is a '
+                  'file, and one that you may read. It is left out.', file=sys.stderr)
+        else:
+            tunes.append(tune)
     if not tunes:
         raise UserError(f'none of {n_files} MIDI files can be used: give a folder of tunes, *.mid')
     return tunes
@@ -139,104 +139,38 @@ def _first_step(seconds, dt):
     return max(0, math.ceil(seconds / dt - LATE))
 
 
-def _shown(path):
-    """On one line, whatever it is called."""
-    return ' '.join(str(path).split())
+def _shown(filename):
+    """The name on one line, whatever it is."""
+    return ' '.join(str(filename[0] if isinstance(filename, tuple) else filename).split())
 
 
-def _notes(path, dt):
+def _notes(content):
     """Triples of pitch, start and end in seconds, and the end of the whole."""
-    def broken(what):
-        return UserError(f'{_shown(path)}: {what}: delete it, or replace it by a good copy.')
-
-    content = _content(path, broken)
     if len(content) > LARGEST:
-        raise broken(f'has more than {LARGEST} bytes, which no tune needs')
-    if ENDLESS.search(content):
-        raise broken('holds a number without an end')
-    try:
-        midi = mido.MidiFile(file=io.BytesIO(content))
-    except Exception as error:
-        # The parser can fail in a dozen ways, and says so by exceptions of as many types.
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200].rstrip(': ')
-        raise broken(f'cannot be read as MIDI, it is damaged or something else ({reason})') \
-            from error
-    if midi.type not in (0, 1):
-        raise broken(f'is a MIDI file of type {midi.type}, whose tracks are not one tune')
-    if midi.ticks_per_beat <= 0:
-        what = 'in frames of film' if midi.ticks_per_beat else 'in beats of 0 ticks'
-        raise broken(f'measures time {what}, which is not supported')
-    tracks = [_at_ticks(track) for track in midi.tracks]
-    end = max((track[-1][0] for track in tracks if track), default=0)
-    if end > 2**40:  # further than that, seconds cannot be computed exactly
-        raise broken(f'claims to last {end:.0e} ticks' if end < 10**300 else 'claims to be endless')
-    seconds_at = _Clock(midi.ticks_per_beat, tracks, broken)
-    # In rows, as everywhere: a length in ticks is rounded, and may be a little more than as many.
-    if _first_step(seconds_at(end), dt) > LONGEST:
-        raise broken(f'claims to last {seconds_at(end):.0f} seconds, more than {LONGEST} steps')
-    notes = [(pitch, seconds_at(start), seconds_at(stop))
-             for track in tracks for pitch, start, stop in _intervals(track, end)]
-    return notes, seconds_at(end)
-
-
-def _content(path, broken):
-    try:
-        with path.open('rb') as file:
-            # No more than that is ever unpacked, if the file lies in an archive.
-            return file.read(LARGEST + 1)
-    except Exception as error:  # zlib, zipfile and others, of a damaged or encrypted archive
-        # Of these bz2 raises a bare OSError; those of the disk have a number, or their own type.
-        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
-            raise
-        raise broken(f'cannot be unpacked ({type(error).__name__})') from error
-
-
-def _at_ticks(track):
-    """The messages of a track, each with the ticks from the beginning instead of the last one."""
-    now, messages = 0, []
-    for message in track:
+        raise ValueError(f'it has more than {LARGEST} bytes, which no tune needs')
+    if max(map(len, re.findall(rb'[\x80-\xff]+', content)), default=0) > LONGEST_RUN:
+        raise ValueError('it holds a number without an end')
+    midi = mido.MidiFile(file=io.BytesIO(content))
+    if midi.type not in (0, 1) or midi.ticks_per_beat <= 0:
+        raise ValueError(f'MIDI of type {midi.type}, or time in frames of film, is not supported')
+    notes, now, starts = [], 0., {}
+    for message in midi:  # of all tracks together, with times in seconds
         now += message.time
-        messages.append((now, message))
-    return messages
-
-
-def _intervals(track, end):
-    """Triples of pitch, first and last-plus-one tick of every note of a track."""
-    sounding = defaultdict(deque)
-    for now, message in track:
+        if message.type == 'set_tempo' and message.tempo == 0:
+            raise ValueError('it has a tempo of 0')
         if message.type not in ('note_on', 'note_off') or message.channel == DRUMS:
             continue
-        key = (message.channel, message.note)
+        # Notes of one pitch may overlap: it sounds from the first start to the last end.
+        sounding = starts.setdefault((message.channel, message.note), [])
         if message.type == 'note_on' and message.velocity > 0:
-            sounding[key].append(now)
-        elif sounding[key]:  # some files switch off what has not been on
-            yield message.note, sounding[key].popleft(), now
-    for (_, pitch), starts in sounding.items():  # and some never do
-        for start in starts:
-            yield pitch, start, end
-
-
-class _Clock:
-    """Seconds for ticks, by the changes of tempo on all tracks together."""
-
-    def __init__(self, ticks_per_beat, tracks, broken):
-        changes = sorted(((now, message.tempo) for track in tracks for now, message in track
-                          if message.type == 'set_tempo'), key=lambda change: change[0])
-        # Of several changes at one tick the last counts.
-        tempi = {0: DEFAULT_TEMPO} | dict(changes)
-        if min(tempi.values()) <= 0:
-            raise broken('has a tempo of 0')
-        self.ticks = list(tempi)
-        self.seconds_per_tick = [tempo / (1e6 * ticks_per_beat) for tempo in tempi.values()]
-        self.seconds = [0.]
-        for i in range(1, len(tempi)):
-            self.seconds.append(self._after(i - 1, self.ticks[i]))
-
-    def _after(self, i, tick):
-        return self.seconds[i] + (tick - self.ticks[i]) * self.seconds_per_tick[i]
-
-    def __call__(self, tick):
-        return self._after(bisect.bisect_right(self.ticks, tick) - 1, tick)
+            sounding.append(now)
+        elif sounding:  # some files switch off what has not been on
+            start = sounding.pop()
+            if not sounding:
+                notes.append((message.note, start, now))
+    # And some never switch off.
+    notes += [(pitch, sounding[0], now) for (_, pitch), sounding in starts.items() if sounding]
+    return notes, now
 
 
 # Writing ----------------------------------------------------------------------------------------
