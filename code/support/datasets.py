@@ -1,4 +1,4 @@
-"""Find, download, read and check the data sets: of images, and of tunes.
+"""Find, read and check the data sets: of images, and of tunes.
 
 `read` takes what the user named and gives three pairs of plain NumPy arrays. It knows
 
@@ -9,16 +9,17 @@
   `x_train, y_train, x_test, y_test`;
 - `digits`, which the project draws itself, for where there is no network.
 
+Another format takes a function that gives the arrays as they are stored, and a line in `READERS`.
+
 Images are (n, n_in) or (n, height, width): integers from 0 to 255, which are divided by 256, or
 floats from 0 to 1. Labels are integers from 0, of shape (n,). Where there is no validation set it
 is the end of the training set: the last 10,000 of 60,000 images, as the tutorials have always
 split MNIST, and the last sixth of any other number.
 
-`find_tunes` does the same for the chapter on music, whose data are MIDI files: it finds a folder or
-a zip of them and leaves the reading to `support.midi`.
+`find_tunes` finds a folder or a zip of MIDI files, and leaves the reading to `support.midi`.
 
-A file may come from anywhere, so nothing in it is believed: a pickle can build arrays and plain
-containers and call nothing, and no file can claim more memory than `LARGEST`.
+A file may come from anywhere: whatever a pickle asks to be called is not called, and no file is
+unpacked to more than `LARGEST` bytes.
 """
 
 import contextlib
@@ -27,13 +28,14 @@ import hashlib
 import io
 import math
 import os
+import pickle
+import re
 import sys
-import tempfile
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy
 
@@ -41,16 +43,12 @@ from support import tunes
 from support.digits import VERSION, make_digits
 from support.download import DownloadError, downloaded_mnist, downloaded_nottingham
 from support.errors import UserError
-from support.pickles import read_pickle
 
 DATA_FOLDER = Path(__file__).resolve().parents[2] / 'data'
-LARGEST = 2 * 1024**3  # bytes of a file once it is unpacked, and of the arrays made from it
+LARGEST = 2 * 1024**3  # bytes of a file, once it is unpacked, and of the arrays made from it
 LARGEST_LABEL = 65535
 
-# The folder and the pickle hold the same arrays, so one stands for the other.
-MNIST_NAMES = ('mnist.pkl.gz', 'mnist')
-
-Arrays = list[tuple[numpy.ndarray, numpy.ndarray]]  # training, validation, test: (images, labels)
+Arrays = list[tuple[numpy.ndarray, numpy.ndarray]]  # pairs of images and labels
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class ImageData:
 
 
 def read(dataset: str | os.PathLike | None = None) -> ImageData:
-    """Read a data set.
+    """Read a data set of images.
 
     :param dataset: `digits`; a bare name, which is looked up in the working directory, in
         `$DLT_DATA_DIR` and in the repository's `data/`; or a path, which is used as it is. MNIST
@@ -89,130 +87,97 @@ def read(dataset: str | os.PathLike | None = None) -> ImageData:
         or, where it can be neither found nor downloaded, `digits` and a notice on stderr.
     :raises UserError: for a data set that is not found, or whose file is broken
     """
-    return find_or_fall_back(
-        dataset, read_mnist, MNIST_NAMES, read_digits, 'digits', read_path,
-        'Going on with `digits`, the small data set made by this project: its results are not '
-        'those of MNIST.',
-    )
-
-
-def find_or_fall_back(
-    dataset: str | os.PathLike | None,
-    published: Callable[[], Any],
-    names: Collection[str],
-    own: Callable[[], Any],
-    own_name: str,
-    at: Callable[[Path], Any],
-    notice: str,
-) -> Any:
-    """A data set by its name or path; None for the published one or, in need, the project's own.
-
-    :param dataset: what the user asked for
-    :param published: gets the published one, or raises DownloadError
-    :param names: of the published one
-    :param own: makes the project's own
-    :param own_name: its name
-    :param at: reads what lies at a path
-    :param notice: what to say on stderr when the project's own takes the place of the other
-    """
     if dataset is None:
         try:
-            return published()
+            return read_mnist()
         except DownloadError as error:
-            print(f'NOTICE: {error} {notice}', file=sys.stderr)
-            return own()
+            print(f'NOTICE: {error} Going on with digits, the small data set made by this project: '
+                  'its results are not those of MNIST.', file=sys.stderr)
+            return read_digits()
     name = os.path.expanduser(os.fsdecode(dataset))
-    if name == own_name:
-        return own()
-    if name in names:
-        return published()
-    return at(existing(name))
+    if name == 'digits':
+        return read_digits()
+    if name in ('mnist', 'mnist.pkl.gz'):  # the same arrays: one stands for the other
+        return read_mnist()
+    return read_path(existing(name))
 
 
 def read_mnist() -> ImageData:
     """MNIST, from where it is, or from one of its mirrors.
 
     :raises DownloadError: when it is not here and cannot be had
-    :raises UserError: when it is here and broken
     """
-    path = find_mnist()
+    path = find('mnist.pkl.gz')
+    for folder in [folder / 'mnist' for folder in search_folders()]:
+        n_found = sum(idx_path(folder, *file) is not None for file in IDX_FILES)
+        # Some, but not all: in `data/` that is a download that was cut short, and is completed.
+        # Anywhere else it is the user's mistake, which reading the folder will explain.
+        if n_found == len(IDX_FILES) or (n_found and folder != DATA_FOLDER / 'mnist'):
+            path = path or folder
     if path is not None:
         return read_path(path)
-    with downloaded_mnist(DATA_FOLDER, missing_idx) as folder:
+    with downloaded_mnist(DATA_FOLDER) as folder:
         return read_path(folder)
 
 
-# Where things are
+def read_digits() -> ImageData:
+    """The data set drawn by `support.digits`, kept in `data/` where that is writable."""
+    cache = DATA_FOLDER / f'digits-{VERSION}.npz'
+    with contextlib.suppress(UserError, OSError):  # broken, or not there: made anew
+        return read_path(cache, 'digits')
+    digits = make_digits()
+    with contextlib.suppress(OSError):  # made anew the next time, too
+        DATA_FOLDER.mkdir(parents=True, exist_ok=True)
+        part = cache.with_name(f'.{cache.name}.part')
+        arrays = [array for pair in digits for array in pair]
+        with open(part, 'wb') as file:
+            numpy.savez_compressed(file, **dict(zip(NPZ_KEYS, arrays, strict=True)))
+        os.replace(part, cache)
+    return checked(cache, digits, 'digits')
 
+
+# Where things are -------------------------------------------------------------------------------
 
 def search_folders() -> list[Path]:
     """Where a bare name is looked up, in this order."""
-    folders = [Path.cwd(), DATA_FOLDER]
-    if os.environ.get('DLT_DATA_DIR'):
-        folders.insert(1, Path(os.environ['DLT_DATA_DIR']).expanduser())
-    return folders
+    named = os.environ.get('DLT_DATA_DIR')
+    return [Path.cwd(), *([Path(named).expanduser()] if named else []), DATA_FOLDER]
 
 
 def find(name: str) -> Path | None:
-    """The first file or folder of that name in the search folders."""
-    return next((f / name for f in search_folders() if name and os.path.exists(f / name)), None)
+    """The first file or folder of that name in the search folders, or where a path leads to."""
+    folders = [Path()] if os.path.dirname(name) else search_folders()
+    return next((f / name for f in folders if name and os.path.exists(f / name)), None)
 
 
 def existing(name: str) -> Path:
-    """The path that the user named: as it is, or in the search folders for a bare name.
+    """What :func:`find` finds.
 
-    :raises UserError: when there is none
+    :raises UserError: when there is nothing
     """
-    if os.path.dirname(name):
-        if not os.path.exists(name):
-            raise UserError(f'there is no data set {name}: correct the path.')
-        return Path(name)
     path = find(name)
-    if path is None:
-        folders = ', '.join(str(folder) for folder in search_folders())
-        raise UserError(
-            f'the data set {name!r} was found in none of {folders}: put it into one of them, set '
-            'DLT_DATA_DIR to its folder, or give its path.'
-        )
-    return path
-
-
-def find_mnist() -> Path | None:
-    """The file `mnist.pkl.gz`, or else a folder `mnist` of IDX files, in the search folders."""
-    path = find('mnist.pkl.gz')
     if path is not None:
         return path
-    for folder in search_folders():
-        folder = folder / 'mnist'
-        n_missing = len(missing_idx(folder))
-        # Some, but not all: in `data/` that is a download that was cut short, and is completed.
-        # Anywhere else it is the user's mistake, which reading the folder will explain.
-        is_downloaded = folder == DATA_FOLDER / 'mnist'
-        if n_missing == 0 or (n_missing < len(IDX_FILES) and not is_downloaded):
-            return folder
-    return None
+    if os.path.dirname(name):
+        raise UserError(f'there is no data set {name}: correct the path.')
+    folders = ', '.join(map(str, search_folders()))
+    raise UserError(f'the data set {name!r} was found in none of {folders}: put it into one of '
+                    'them, set DLT_DATA_DIR to its folder, or give its path.')
 
 
-# Kinds of source: each reader gives the arrays as they are stored
+# Reading ----------------------------------------------------------------------------------------
 
-
-def read_path(path: Path) -> ImageData:
+def read_path(path: Path, name: str | None = None) -> ImageData:
     """Read the file or folder at `path`, whichever kind it is."""
     path = Path(os.path.abspath(path))  # `.` has no name of its own
-    lower = path.name.lower()
-    if path.is_dir():
-        arrays = read_idx_folder(path)
-    elif lower.endswith('.npz'):
-        arrays = read_npz(path)
-    elif lower.removesuffix('.gz').endswith(('.pkl', '.pickle')):
-        with readable(path), open_unpacked(path) as file:
-            arrays = read_pickle(file, path, LARGEST)
-    else:
-        raise UserError(
-            f'{path}: of an unknown kind: give a .pkl, .pkl.gz or .npz file, a folder of the four '
-            'IDX files, or `digits`.'
-        )
-    return checked(path, arrays)
+    ending = next((end for end in READERS if path.name.lower().endswith(end)), None)
+    reader = read_idx_folder if path.is_dir() else READERS.get(ending)
+    if reader is None:
+        raise UserError(f'{path}: of an unknown kind: give digits, a folder of the four IDX files, '
+                        f'or a file with one of the endings {" ".join(READERS)}.')
+    with readable(path):
+        pairs = reader(path)
+    return checked(path, pairs, name)
 
 
 @contextlib.contextmanager
@@ -224,25 +189,41 @@ def readable(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
-        raise UserError(
-            f'{path}: cannot be read, it is damaged or not what its name says ({reason}): '
-            'delete it, or replace it by a good copy.'
-        ) from error
+        # Of some the line is there already, and errors with a number are those of the disk.
+        if isinstance(error, UserError) or isinstance(error, OSError) and error.errno:
+            raise
+        reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f'{path}: cannot be read, it is damaged or not what its name says '
+                        f'({reason}): delete it, or replace it by a good copy.') from error
 
 
-@contextlib.contextmanager
-def open_unpacked(path: Path) -> Iterator[BinaryIO]:
-    """Open a file and, if it is compressed with gzip (whatever its name), unpack it on the way."""
-    with open(path, 'rb') as file:
-        if file.peek(2)[:2] == b'\x1f\x8b':
-            with gzip.open(file) as unpacked:
-                yield unpacked
-        else:
-            yield file
+def unpacked(path: Path) -> bytes:
+    """The content of a file, unpacked if it is compressed with gzip (whatever its name)."""
+    content = io.BytesIO()
+    with readable(path), open(path, 'rb') as file:
+        is_packed = file.peek(2)[:2] == b'\x1f\x8b'
+        with gzip.open(file) if is_packed else file as stream:
+            while block := stream.read(2**20):
+                content.write(block)
+                check_size(path, content.tell())
+    return content.getvalue()
+
+
+def check_size(path: Path, size: int) -> None:
+    """Refuse what would fill the memory.
+
+    :param size: in bytes
+    :raises UserError: when there are more than LARGEST
+    """
+    if size > LARGEST:
+        raise UserError(f'{path}: takes more than {LARGEST} bytes once it is unpacked: replace it '
+                        'by a good copy, or by a part of it.')
+
+
+def check_unpacked(path: Path, archive: zipfile.ZipFile) -> None:
+    """The same for a zip: what it says of the sizes is all that zipfile will unpack."""
+    check_size(path, sum(info.file_size for info in archive.infolist()))
 
 
 # The files of a folder: the part of the name that says which, and the number of dimensions.
@@ -255,25 +236,17 @@ def idx_path(folder: Path, part: str, ndim: int) -> Path | None:
     return next((folder / name for name in names if os.path.isfile(folder / name)), None)
 
 
-def missing_idx(folder: Path) -> list[str]:
-    """Names, as on the mirrors of MNIST, of the IDX files that the folder lacks."""
-    return [f'{part}-idx{ndim}-ubyte.gz' for part, ndim in IDX_FILES
-            if idx_path(folder, part, ndim) is None]
-
-
 def read_idx_folder(folder: Path) -> Arrays:
     """Read the four IDX files."""
-    found = []
+    arrays = []
     for part, ndim in IDX_FILES:
         path = idx_path(folder, part, ndim)
         if path is None:
-            raise UserError(
-                f'{folder}: has no {part}-idx{ndim}-ubyte or {part}-idx{ndim}-ubyte.gz: put all '
-                'four IDX files there.'
-            )
-        found.append(read_idx(path, ndim))
-    train_x, train_y, test_x, test_y = found
-    return [*split_training(folder, train_x, train_y), (test_x, test_y)]
+            raise UserError(f'{folder}: has no {part}-idx{ndim}-ubyte or {part}-idx{ndim}-ubyte.gz:'
+                            ' put all four IDX files there.')
+        with readable(path):
+            arrays.append(read_idx(path, ndim))
+    return [(arrays[0], arrays[1]), (arrays[2], arrays[3])]
 
 
 def read_idx(path: Path, ndim: int) -> numpy.ndarray:
@@ -281,105 +254,130 @@ def read_idx(path: Path, ndim: int) -> numpy.ndarray:
 
     :returns: uint8, with `ndim` dimensions
     """
-    with readable(path), open_unpacked(path) as file:
-        magic = file.read(4)
-        if magic != bytes([0, 0, 8, ndim]):
-            raise UserError(
-                f'{path}: starts with {magic.hex()}, an IDX file of bytes in {ndim} dimension(s) '
-                f'with 000008{ndim:02x}: delete it, or replace it by a good copy.'
-            )
-        shape = numpy.frombuffer(file.read(4 * ndim), dtype='>u4', count=ndim).tolist()
-        size = math.prod(shape)
-        check_size(path, size)
-        values = file.read(size)
-        # Asking for one byte more also makes gzip verify its checksum.
-        if len(values) < size or file.read(1):
-            what = 'is cut short' if len(values) < size else 'goes on after its end'
-            raise UserError(
-                f'{path}: {what}, its header announces {size} bytes {tuple(shape)}: '
-                'delete it, or replace it by a good copy.'
-            )
-        return numpy.frombuffer(values, dtype=numpy.uint8).reshape(shape)
+    content = unpacked(path)
+    if content[:4] != bytes([0, 0, 8, ndim]):
+        raise ValueError(f'it starts with {content[:4].hex()}, an IDX file of bytes in {ndim} '
+                         f'dimension(s) with 000008{ndim:02x}')
+    shape = numpy.frombuffer(content, '>u4', ndim, offset=4).tolist()
+    values = numpy.frombuffer(memoryview(content)[4 + 4 * ndim:], numpy.uint8)
+    if len(values) != math.prod(shape):
+        raise ValueError(f'it has {len(values)} values, its header announces {tuple(shape)}')
+    return values.reshape(shape)
 
 
 NPZ_KEYS = ('train_x', 'train_y', 'valid_x', 'valid_y', 'test_x', 'test_y')
-
-
-@contextlib.contextmanager
-def open_npz(path: Path) -> Iterator[numpy.lib.npyio.NpzFile]:
-    """Open an `.npz`, refusing objects. NumPy leaves a broken file open; this does not."""
-    with open(path, 'rb') as file, numpy.load(file, allow_pickle=False) as arrays:
-        yield arrays
+KERAS_KEYS = ('x_train', 'y_train', 'x_test', 'y_test')
 
 
 def read_npz(path: Path) -> Arrays:
     """Read an `.npz`, with the keys that the head of this module lists."""
-    with readable(path):
-        # What the archive says of its size is what can be got out of it: zipfile stops there.
-        with zipfile.ZipFile(path) as archive:
-            check_size(path, sum(member.file_size for member in archive.infolist()))
-        with open_npz(path) as arrays:
-            for keys in (NPZ_KEYS, ('x_train', 'y_train', 'x_test', 'y_test')):
-                if set(keys) <= set(arrays.files):
-                    found = [arrays[key] for key in keys]
-                    break
-            else:
-                raise UserError(
-                    f'{path}: holds {", ".join(arrays.files) or "nothing"}: name its arrays '
-                    f'{", ".join(NPZ_KEYS)}.'
-                )
-    pairs = list(zip(found[::2], found[1::2], strict=True))
-    if len(pairs) == 2:
-        pairs[:1] = split_training(path, *pairs[0])
-    return pairs
+    with zipfile.ZipFile(path) as archive:
+        check_unpacked(path, archive)
+    # NumPy would leave a broken file open.
+    with open(path, 'rb') as file, numpy.load(file, allow_pickle=False) as arrays:
+        keys = KERAS_KEYS if set(KERAS_KEYS) <= set(arrays.files) else NPZ_KEYS
+        if not set(keys) <= set(arrays.files):
+            raise UserError(f'{path}: holds the arrays {str(arrays.files)[:200]}: name them '
+                            f'{", ".join(NPZ_KEYS)}.')
+        found = [arrays[key] for key in keys]
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
-def split_training(path: Path, x: numpy.ndarray, y: numpy.ndarray) -> Arrays:
-    """Make the end of the training set the validation set: 10,000 of 60,000, else a sixth."""
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-        raise UserError(
-            f'{path}: the training set has images of shape {x.shape} and labels of shape {y.shape}:'
-            ' give one label for each image.'
-        )
-    n_train = len(x) - len(x) // 6
-    return [(x[:n_train], y[:n_train]), (x[n_train:], y[n_train:])]
+class Call:
+    """What a pickle asks to be called, noted down: with its arguments, and the state set then."""
+
+    __match_args__ = ('name', 'arguments', 'state')
+    name, arguments, state = '', (), ()
+
+    def __init__(self, *arguments: Any):
+        self.arguments = arguments
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
 
 
-def read_digits() -> ImageData:
-    """The data set drawn by `support.digits`, kept in `data/digits.npz` where that is writable."""
-    cache = DATA_FOLDER / 'digits.npz'
-    with contextlib.suppress(UserError):  # not there, or broken: made anew, like an old version
-        with readable(cache), open_npz(cache) as arrays:
-            version = int(arrays['version'])
-        if version == VERSION:
-            return checked(cache, read_npz(cache), name='digits')
-    digits = make_digits()
-    arrays = dict(zip(NPZ_KEYS, [array for pair in digits for array in pair], strict=True))
-    # Where the folder is not writable the digits are simply drawn again the next time.
-    with contextlib.suppress(OSError):
-        DATA_FOLDER.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.digits-', dir=DATA_FOLDER) as temporary:
-            part = Path(temporary) / cache.name
-            numpy.savez_compressed(part, version=VERSION, **arrays)
-            os.replace(part, cache)
-    return checked(cache, digits, name='digits')
+class ArrayUnpickler(pickle.Unpickler):
+    """Notes down the calls that pickled arrays ask for, and calls nothing itself.
 
-
-# Checks of the content
-
-
-def check_size(path: Path, size: int) -> None:
-    """Refuse what would fill the memory.
-
-    :param size: in bytes
-    :raises UserError: when there are more than LARGEST
+    NumPy's own functions are not called on what a file says either: with some types and states,
+    they take its bytes for the addresses of Python objects.
     """
-    if size > LARGEST:
-        raise UserError(
-            f'{path}: takes {size} bytes once it is unpacked, more than the limit of {LARGEST}: '
-            'replace it by a good copy, or by a part of it.'
-        )
 
+    # From Python 2 and 3, NumPy 1 and 2.
+    allowed = ('numpy.ndarray', 'numpy.dtype', 'numpy.core.multiarray._reconstruct',
+               'numpy.core.multiarray.scalar', 'numpy.core.numeric._frombuffer', '_codecs.encode',
+               'builtins.bytes', '__builtin__.bytes')
+
+    def find_class(self, module: str, name: str) -> type:
+        wanted = f'{module}.{name}'.replace('numpy._core.', 'numpy.core.')  # its name in NumPy 2
+        if wanted not in self.allowed:
+            raise ValueError(f'it asks for {wanted[:100]!r}, which is no part of an array and '
+                             'could run a program')
+        return type('Call', (Call,), {'name': wanted})
+
+
+def pickled(value: Any) -> Any:
+    """The array, number, type or bytes that a :class:`Call` stands for; lists of such as well.
+
+    :raises Exception: of many types, for what is no part of an array of numbers
+    """
+    match value:
+        case bytes() | bytearray() | int():
+            return value
+        case list():
+            return numpy.array([pickled(item) for item in value])
+        case Call('numpy.core.multiarray._reconstruct', _, (_, shape, dtype, is_fortran, data)):
+            array = numpy.frombuffer(pickled(data), pickled(dtype))
+            return array.reshape(shape, order='F' if is_fortran else 'C')
+        case Call('numpy.core.numeric._frombuffer', (data, dtype, shape, order, *axes)):
+            array = numpy.frombuffer(pickled(data), pickled(dtype))
+            if axes:
+                return array.reshape(shape).transpose(*axes)
+            return array.reshape(shape, order=order)
+        case Call('numpy.core.multiarray.scalar', (dtype, data)):
+            return numpy.frombuffer(pickled(data), pickled(dtype))[0]
+        case Call('numpy.dtype', (code, *_), (_, order, *_)):
+            # Strings of Python 2 are bytes here.
+            code, order = (str(x, 'ascii') if isinstance(x, bytes) else x for x in (code, order))
+            if re.fullmatch('[<>|=][biuf][1248]', order + code):
+                return numpy.dtype(order + code)
+            raise ValueError(f'it holds an array of type {code[:9]!r}, not of numbers')
+        case Call('_codecs.encode', (str(text), 'latin1')):  # bytes, in old protocols
+            return text.encode('latin1')
+        case Call('builtins.bytes' | '__builtin__.bytes', ()):
+            return b''
+    raise ValueError(f'it holds a {type(value).__name__} in place of an array of numbers')
+
+
+def read_pickle(path: Path) -> Arrays:
+    """Read a pickled triple of pairs of arrays; labels may also be a list of integers."""
+    with io.BytesIO(unpacked(path)) as content:
+        triple = ArrayUnpickler(content, encoding='bytes').load()
+        if content.read(1):
+            raise ValueError('it goes on after its end')
+    try:
+        (train_x, train_y), (valid_x, valid_y), (test_x, test_y) = triple
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f'{path}: is no triple ((train_x, train_y), (valid_x, valid_y), (test_x, test_y)): '
+            'pickle the arrays in this form.'
+        ) from error
+    return [(numpy.asarray(pickled(x)), numpy.asarray(pickled(y)))
+            for x, y in ((train_x, train_y), (valid_x, valid_y), (test_x, test_y))]
+
+
+# How the name of a file ends, and what reads it: into three pairs of arrays as they are stored, or
+# two for want of a validation set. What a reader raises becomes one line for the user.
+READERS: dict[str, Callable[[Path], Arrays]] = {
+    '.npz': read_npz,
+    '.pkl': read_pickle,
+    '.pkl.gz': read_pickle,
+    '.pickle': read_pickle,
+    '.pickle.gz': read_pickle,
+}
+
+
+# Checking ---------------------------------------------------------------------------------------
 
 def checked(path: Path, pairs: Arrays, name: str | None = None) -> ImageData:
     """Check the arrays and bring them into the one form that the scripts use.
@@ -388,39 +386,37 @@ def checked(path: Path, pairs: Arrays, name: str | None = None) -> ImageData:
     :param pairs: images and labels as they are stored; the list is emptied on the way, so that
         the memory of each array is free again as soon as it has been converted
     :param name: name of the data set, if it is not that of the file
-    :returns: the data set, with the arrays that the scripts train on
     :raises UserError: when shapes, types or values are not those of images and labels
     """
     check_size(path, 4 * sum(x.size for x, y in pairs))
-    image_shape = pairs[0][0].shape[1:]
+    image_shape = next((x.shape[1:] for x, y in pairs if x.ndim == 3), None)
     sets = []
-    for which in ('training', 'validation', 'test'):
+    for which in ('training', 'validation', 'test') if len(pairs) == 3 else ('training', 'test'):
         x, y = pairs.pop(0)
         where = f'{path}: the {which} set'
-        sets.append((checked_images(where, x), checked_labels(where, y, n=len(x))))
-        n_in = sets[0][0].shape[1]
-        if sets[-1][0].shape[1] != n_in:
-            raise UserError(
-                f'{where} has images of {sets[-1][0].shape[1]} pixels, the training set of {n_in}: '
-                'make them equal.'
-            )
-    if len(image_shape) == 1:
-        side = math.isqrt(n_in)
-        image_shape = (side, side) if side * side == n_in else (1, n_in)
+        images = checked_images(where, x)
+        sets.append((images, checked_labels(where, y, len(images))))
+        n_in = images.shape[1]
+        if image_shape is None:  # flat ones are squares, where that is possible
+            side = math.isqrt(n_in)
+            image_shape = (side, side) if side * side == n_in else (1, n_in)
+        if n_in != math.prod(image_shape) or x.ndim == 3 and x.shape[1:] != image_shape:
+            raise UserError(f'{where} has images of shape {x.shape[1:]}, others are {image_shape}: '
+                            'make them equal.')
+    if len(sets) == 2:
+        images, labels = sets[0]
+        n_train = len(images) - len(images) // 6
+        sets[:1] = [(images[:n_train], labels[:n_train]), (images[n_train:], labels[n_train:])]
+        if len(images) < 6:
+            raise UserError(f'{path}: has {len(images)} training images, of which a sixth has to '
+                            'be the validation set: give more.')
 
     sha256 = hashlib.sha256()
     for array in (array for pair in sets for array in pair):
         sha256.update(f'{array.dtype.name}{array.shape}'.encode())
         sha256.update(array)
-    return ImageData(
-        name=name or path.name,
-        sha256=sha256.hexdigest(),
-        train=sets[0],
-        valid=sets[1],
-        test=sets[2],
-        image_shape=tuple(image_shape),
-        n_classes=1 + max(int(y.max()) for x, y in sets),
-    )
+    return ImageData(name or path.name, sha256.hexdigest(), *sets, image_shape,
+                     1 + max(int(labels.max()) for images, labels in sets))
 
 
 def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:
@@ -429,8 +425,7 @@ def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:
         raise UserError(f'{where} has images of type {x.dtype}: store integers or floats.')
     if x.ndim not in (2, 3):
         raise UserError(
-            f'{where} has images of shape {x.shape}: give (n, pixels) or (n, height, width).'
-        )
+            f'{where} has images of shape {x.shape}: give (n, pixels) or (n, height, width).')
     if x.size == 0:
         raise UserError(f'{where} is empty, its images have the shape {x.shape}: fill it.')
     is_integer = x.dtype.kind in 'iu'
@@ -439,10 +434,8 @@ def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:
         raise UserError(f'{where} has pixels that are NaN: mend them.')
     limit = 255 if is_integer else 1
     if low < 0 or high > limit:
-        raise UserError(
-            f'{where} has {x.dtype} pixels from {low} to {high}, not within 0 to {limit}: '
-            'scale them.'
-        )
+        raise UserError(f'{where} has {x.dtype} pixels from {low} to {high}, not within 0 to '
+                        f'{limit}: scale them.')
     x = x.reshape(len(x), -1)
     # 1 / 256 is a power of two: the product is exact, and equal to what the old pickle holds.
     factor = numpy.float32(1 / 256 if is_integer else 1)
@@ -455,20 +448,15 @@ def checked_labels(where: str, y: numpy.ndarray, n: int) -> numpy.ndarray:
         raise UserError(f'{where} has labels of type {y.dtype}: store integers.')
     if y.shape not in ((n,), (n, 1)):
         raise UserError(
-            f'{where} has {n} images and labels of shape {y.shape}: give one label for each image.'
-        )
+            f'{where} has {n} images and labels of shape {y.shape}: give one label for each image.')
     if y.min() < 0 or y.max() > LARGEST_LABEL:
-        raise UserError(
-            f'{where} has labels from {y.min()} to {y.max()}, not within 0 to {LARGEST_LABEL}: '
-            'number the classes from 0.'
-        )
+        raise UserError(f'{where} has labels from {y.min()} to {y.max()}, not within 0 to '
+                        f'{LARGEST_LABEL}: number the classes from 0.')
     return y.reshape(n).astype(numpy.int32)
 
 
-# Tunes
+# Tunes ------------------------------------------------------------------------------------------
 
-NOTTINGHAM_NAMES = ('Nottingham', 'Nottingham.zip')
-LARGEST_ZIP = 256 * 1024**2  # bytes of an archive of tunes, which is held in memory
 SPLITS = ('train', 'valid', 'test')
 
 
@@ -501,47 +489,48 @@ def find_tunes(dataset: str | os.PathLike | None = None) -> TuneFiles:
         can be neither found nor downloaded, `tunes` and a notice on stderr.
     :raises UserError: for a collection that is not found, or holds no MIDI file
     """
-    return find_or_fall_back(
-        dataset, find_nottingham, NOTTINGHAM_NAMES, own_tunes, 'tunes', tunes_at,
-        'Going on with `tunes`, a few that are composed by this project: the results are not those '
-        'of Nottingham.',
-    )
+    if dataset is None:
+        try:
+            return find_nottingham()
+        except DownloadError as error:
+            print(f'NOTICE: {error} Going on with tunes, a few that are composed by this project: '
+                  'the results are not those of Nottingham.', file=sys.stderr)
+            return own_tunes()
+    name = os.path.expanduser(os.fsdecode(dataset))
+    if name == 'tunes':
+        return own_tunes()
+    if name in ('Nottingham', 'Nottingham.zip'):
+        return find_nottingham()
+    return tunes_at(existing(name))
 
 
 def find_nottingham() -> TuneFiles:
     """The folder `Nottingham` or else `Nottingham.zip` in the search folders, or a download.
 
     :raises DownloadError: when it is not here and cannot be had
-    :raises UserError: when it is here and broken
     """
-    for folder in search_folders():
-        for name in NOTTINGHAM_NAMES:
-            if os.path.exists(folder / name):
-                return tunes_at(folder / name)
-    path = DATA_FOLDER / 'Nottingham.zip'
-    return tunes_in_archive(path, downloaded_nottingham(DATA_FOLDER))
+    path = find('Nottingham') or find('Nottingham.zip')
+    if path is not None:
+        return tunes_at(path)
+    with downloaded_nottingham(DATA_FOLDER) as folder:
+        return tunes_at(folder / 'Nottingham.zip')
 
 
 def tunes_at(path: Path) -> TuneFiles:
-    """The MIDI files in the folder or the zip at ``path``."""
+    """The MIDI files in the folder or the zip at `path`; no name in a zip becomes a file."""
     path = Path(os.path.abspath(path))
     if path.is_dir():
-        files = [(file.relative_to(path).as_posix(), file) for file in path.rglob('*')
-                 if file.is_file()]
-        return split_by_folder(path, files)
-    if os.path.getsize(path) > LARGEST_ZIP:
-        raise UserError(f'{path}: is larger than {LARGEST_ZIP} bytes: unpack it, and give the '
-                        'folder.')
-    return tunes_in_archive(path, path.read_bytes())
-
-
-def tunes_in_archive(path: Path, content: bytes) -> TuneFiles:
-    """The MIDI files in a zip; no name in it becomes a file."""
-    with readable(path), zipfile.ZipFile(io.BytesIO(content)) as archive:
-        check_size(path, sum(info.file_size for info in archive.infolist()))
+        return split_by_folder(path, [(file.relative_to(path).as_posix(), file)
+                                      for file in path.rglob('*') if is_midi(file.name)])
+    with readable(path), zipfile.ZipFile(path) as archive:
+        check_unpacked(path, archive)
         files = [(info.filename, (f'{path}/{info.filename}', archive.read(info)))
-                 for info in archive.infolist()]
+                 for info in archive.infolist() if is_midi(info.filename)]
     return split_by_folder(path, files)
+
+
+def is_midi(name: str) -> bool:
+    return name.lower().endswith(('.mid', '.midi'))
 
 
 def split_by_folder(path: Path, files: list[tuple[str, MidiPath]]) -> TuneFiles:
@@ -549,15 +538,12 @@ def split_by_folder(path: Path, files: list[tuple[str, MidiPath]]) -> TuneFiles:
 
     :param files: pairs of a name with its folders, separated by slashes, and the file
     """
-    sets = {split: [] for split in SPLITS}
-    outside = []
+    sets = {split: [] for split in (*SPLITS, None)}
     for name, file in sorted(files, key=lambda pair: pair[0]):
         *folders, base = name.split('/')
-        hidden = any(part.startswith(('.', '__MACOSX')) for part in (*folders, base))
-        if hidden or not base.lower().endswith(('.mid', '.midi')):
-            continue
-        split = next((part for part in reversed(folders) if part in SPLITS), None)
-        (outside if split is None else sets[split]).append(file)
+        if not any(part.startswith(('.', '__MACOSX')) for part in (*folders, base)):
+            sets[next((part for part in reversed(folders) if part in SPLITS), None)].append(file)
+    outside = sets.pop(None)
     if not any(sets.values()):
         sets['train'] = outside
     if not sets['train']:
@@ -567,14 +553,13 @@ def split_by_folder(path: Path, files: list[tuple[str, MidiPath]]) -> TuneFiles:
 
 
 def own_tunes() -> TuneFiles:
-    """The tunes composed by `support.tunes`, as MIDI files in an archive that is never on disk."""
+    """The tunes composed by `support.tunes`, as MIDI files that are never on disk."""
     from support.midi import midiwrite  # a library that only the chapter on music needs
 
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, 'w') as archive:
-        for split, rolls in zip(SPLITS, tunes.make_tunes(), strict=True):
-            for i, roll in enumerate(rolls):
-                file = io.BytesIO()
-                midiwrite(file, roll, tunes.R, tunes.DT)
-                archive.writestr(f'{split}/tune{i:03}.mid', file.getvalue())
-    return tunes_in_archive(Path('tunes'), content.getvalue())
+    sets = {split: [] for split in SPLITS}
+    for split, rolls in zip(SPLITS, tunes.make_tunes(), strict=True):
+        for i, roll in enumerate(rolls):
+            file = io.BytesIO()
+            midiwrite(file, roll, tunes.R, tunes.DT)
+            sets[split].append((f'tunes/{split}/tune{i:03}.mid', file.getvalue()))
+    return TuneFiles('tunes', **sets)
