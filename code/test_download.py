@@ -14,6 +14,7 @@ import threading
 import time
 import unittest
 import zipfile
+from pathlib import Path
 from unittest import mock
 
 from support import datasets, download
@@ -210,6 +211,57 @@ class ScriptsTest(DownloadTest):
             files, stderr = self.read('Nottingham', datasets.find_tunes)
             self.assertEqual((files.name, self.files()), ('Nottingham.zip', ['Nottingham.zip']))
             os.environ['DLT_NOTTINGHAM_URLS'] = ''
+
+
+@unittest.skipIf(os.name == 'nt' or not (shutil.which('curl') or shutil.which('wget')),
+                 'download.sh needs a POSIX sh and curl or wget')
+class DownloadShTest(DownloadTest):
+    def script(self, *arguments, **environment):
+        """Run a copy of download.sh beside a data/ of its own, from another folder."""
+        shutil.copy(CODE_FOLDER.parent / 'download.sh', self.folder)
+        return subprocess.Popen(
+            ['sh', str(self.folder / 'download.sh'), *arguments], text=True,
+            env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def run_script(self, *arguments, **environment):
+        with self.script(*arguments, **environment) as process:
+            output = process.communicate(timeout=60)[0]
+        return process.returncode, output
+
+    def test_nothing_wrong_gets_a_name(self):
+        url = self.serve(endless=['t10k-labels-idx1-ubyte.gz'])
+        status, output = self.run_script('mnist', DLT_MNIST_MIRRORS=f'{self.closed()} {url}')
+        self.assertEqual((status, self.files()), (1, ['mnist']), output)
+        self.assertEqual(output.count('FAILED'), 4)
+        for urls in (f'{url}nothing.zip', ''):
+            status, output = self.run_script('nottingham', DLT_NOTTINGHAM_URLS=urls)
+            self.assertEqual((status, self.files()), (1, ['mnist']), output)
+        self.assertEqual(self.run_script('other')[0], 2)
+        status, output = self.run_script('--help')
+        self.assertEqual(status, 0)
+        self.assertIn('DLT_NOTTINGHAM_URLS', output)
+
+    def test_real_files(self):
+        real = Path(self.real_data or self.folder, 'mnist')
+        if not all((real / name).exists() for name in self.sums):
+            raise unittest.SkipTest('DLT_DATA_DIR has no mnist/ with the four .gz files to serve')
+        url = self.serve(real)
+        both = [self.script('mnist', DLT_MNIST_MIRRORS=url) for _ in range(2)]
+        for process in both:
+            with process:
+                output = process.communicate(timeout=60)[0]
+            self.assertEqual(process.returncode, 0, output)
+        paths = [self.data / 'mnist' / name for name in self.sums]
+        self.assertEqual(self.files(), ['mnist', *(f'mnist/{name}' for name in self.sums)])
+        for path in paths:
+            self.assertEqual(path.read_bytes(), (real / path.name).read_bytes())
+        paths[0].write_bytes(b'dear to me')
+        paths[1].unlink()
+        status, output = self.run_script('mnist', DLT_MNIST_MIRRORS=url)
+        self.assertEqual((status, output.count('there already')), (1, 2), output)
+        self.assertIn('not the published file', output)
+        self.assertEqual(paths[0].read_bytes(), b'dear to me')
+        self.assertTrue(paths[1].exists())
 
 
 if __name__ == '__main__':
