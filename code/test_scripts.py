@@ -159,7 +159,8 @@ class TestScripts(TestCase):
             _, errors = process.communicate(timeout=60)
             self.assertEqual(process.returncode, status, errors)
             if number == signal.SIGINT:
-                self.assertRegex(errors, r'interrupted; the same with --resume goes on after epoch \d+ of training\n\Z')
+                self.assertRegex(errors, r'interrupted; the same with --resume goes on after epoch '
+                                         r'\d+ of training\n\Z')
             refused = self.run_script('mlp.py', *arguments, '--output-folder', name)
             self.assertEqual(refused.returncode, 1)
             self.assertIn('holds an unfinished run', refused.stderr)

@@ -32,7 +32,7 @@ import pickle
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class ImageData:
     train: tuple[numpy.ndarray, numpy.ndarray]
     valid: tuple[numpy.ndarray, numpy.ndarray]
     test: tuple[numpy.ndarray, numpy.ndarray]
-    image_shape: tuple[int, ...]
+    image_shape: tuple[int, int]
     n_classes: int
 
     @property
@@ -131,7 +131,8 @@ def read_digits() -> ImageData:
         part = cache.with_name(f'.{cache.name}.part')
         arrays = [array for pair in digits for array in pair]
         with open(part, 'wb') as file:
-            numpy.savez_compressed(file, **dict(zip(NPZ_KEYS, arrays, strict=True)))
+            numpy.savez_compressed(
+                file, **dict(zip(NPZ_KEYS, arrays, strict=True)))  # type: ignore[arg-type]
         os.replace(part, cache)
     return checked(cache, digits, 'digits')
 
@@ -170,7 +171,7 @@ def existing(name: str) -> Path:
 def read_path(path: Path, name: str | None = None) -> ImageData:
     """Read the file or folder at `path`, whichever kind it is."""
     path = Path(os.path.abspath(path))  # `.` has no name of its own
-    ending = next((end for end in READERS if path.name.lower().endswith(end)), None)
+    ending = next((end for end in READERS if path.name.lower().endswith(end)), '')
     reader = read_idx_folder if path.is_dir() else READERS.get(ending)
     if reader is None:
         raise UserError(f'{path}: of an unknown kind: give digits, a folder of the four IDX files, '
@@ -389,7 +390,7 @@ def checked(path: Path, pairs: Arrays, name: str | None = None) -> ImageData:
     :raises UserError: when shapes, types or values are not those of images and labels
     """
     check_size(path, 4 * sum(x.size for x, y in pairs))
-    image_shape = next((x.shape[1:] for x, y in pairs if x.ndim == 3), None)
+    image_shape: Any = next((x.shape[1:] for x, y in pairs if x.ndim == 3), None)
     sets = []
     for which in ('training', 'validation', 'test') if len(pairs) == 3 else ('training', 'test'):
         x, y = pairs.pop(0)
@@ -415,7 +416,8 @@ def checked(path: Path, pairs: Arrays, name: str | None = None) -> ImageData:
     for array in (array for pair in sets for array in pair):
         sha256.update(f'{array.dtype.name}{array.shape}'.encode())
         sha256.update(array)
-    return ImageData(name or path.name, sha256.hexdigest(), *sets, image_shape,
+    train, valid, test = sets
+    return ImageData(name or path.name, sha256.hexdigest(), train, valid, test, image_shape,
                      1 + max(int(labels.max()) for images, labels in sets))
 
 
@@ -533,17 +535,17 @@ def is_midi(name: str) -> bool:
     return name.lower().endswith(('.mid', '.midi'))
 
 
-def split_by_folder(path: Path, files: list[tuple[str, MidiPath]]) -> TuneFiles:
+def split_by_folder(path: Path, files: Sequence[tuple[str, MidiPath]]) -> TuneFiles:
     """Sort MIDI files into training, validation and test set by the folders they lie in.
 
     :param files: pairs of a name with its folders, separated by slashes, and the file
     """
-    sets = {split: [] for split in (*SPLITS, None)}
+    sets: dict[str, list[MidiPath]] = {split: [] for split in (*SPLITS, '')}
     for name, file in sorted(files, key=lambda pair: pair[0]):
         *folders, base = name.split('/')
         if not any(part.startswith(('.', '__MACOSX')) for part in (*folders, base)):
-            sets[next((part for part in reversed(folders) if part in SPLITS), None)].append(file)
-    outside = sets.pop(None)
+            sets[next((part for part in reversed(folders) if part in SPLITS), '')].append(file)
+    outside = sets.pop('')
     if not any(sets.values()):
         sets['train'] = outside
     if not sets['train']:
@@ -556,7 +558,7 @@ def own_tunes() -> TuneFiles:
     """The tunes composed by `support.tunes`, as MIDI files that are never on disk."""
     from support.midi import midiwrite  # a library that only the chapter on music needs
 
-    sets = {split: [] for split in SPLITS}
+    sets: dict[str, list[MidiPath]] = {split: [] for split in SPLITS}
     for split, rolls in zip(SPLITS, tunes.make_tunes(), strict=True):
         for i, roll in enumerate(rolls):
             file = io.BytesIO()

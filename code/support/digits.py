@@ -70,7 +70,7 @@ def glyph_distances() -> numpy.ndarray:
     # The basic layout engine, because the other one is not there in every build of Pillow.
     layout = ImageFont.Layout.BASIC
     try:
-        fonts = [
+        fonts: list[ImageFont.FreeTypeFont | ImageFont.ImageFont] = [
             ImageFont.truetype(os.path.join(folder, name), GLYPH, layout_engine=layout)
             for name in MATPLOTLIB_FONTS
         ]

@@ -90,7 +90,7 @@ def midiread(filename: str | os.PathLike | tuple[str, bytes], r: tuple[int, int]
         name, content = filename
     else:
         with open(filename, 'rb') as file:
-            name, content = filename, file.read(LARGEST + 1)
+            name, content = os.fspath(filename), file.read(LARGEST + 1)
     try:
         notes, end = _notes(content)
         # In rows, as everywhere: rounded to ticks, the longest tune may last a little longer.
@@ -104,7 +104,8 @@ def midiread(filename: str | os.PathLike | tuple[str, bytes], r: tuple[int, int]
     piano_roll = numpy.zeros((_first_step(end, dt), N_PITCHES), dtype='uint8')
     for pitch, start, stop in notes:
         piano_roll[_first_step(start, dt):_first_step(stop, dt), pitch] = 1
-    return Tune(numpy.ascontiguousarray(piano_roll[:, slice(*r)]), tuple(r), dt, Path(name).name)
+    return Tune(numpy.ascontiguousarray(piano_roll[:, slice(*r)]), (r[0], r[1]), dt,
+                Path(name).name)
 
 
 def read_all(paths: Iterable[str | os.PathLike | tuple[str, bytes]],
