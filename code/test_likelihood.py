@@ -10,6 +10,7 @@ from scipy.special import expit, logsumexp
 
 import ais
 import DBN
+import gaussian_rbm
 import likelihood
 import rbm
 from support.errors import UserError
@@ -122,6 +123,8 @@ class TestScript(TestCase):
         for name in ('n_chains', 'n_reverse'):
             with self.assertRaisesRegex(UserError, f'{name[0]}.{name[2:]}`? is -1'):
                 self.measure(**{name: -1})
-        self.train_rbm(gaussian=True)
-        with self.assertRaisesRegex(UserError, 'Gaussian'):
+        with mock.patch('support.datasets.read', return_value=small_images()), printed():
+            gaussian_rbm.train(n_hidden=4, training_epochs=0, n_chains=2, n_samples=1,
+                               plot_every=1, output_folder=str(self.model))
+        with self.assertRaisesRegex(UserError, 'run of gaussian_rbm.py, not of rbm.py or DBN.py'):
             self.measure()
