@@ -26,8 +26,9 @@ import numpy
 import pytensor.tensor as T
 
 from logistic_sgd import SharedDataSets, load_data
-from rbm import RBM, load_rbm, train_and_sample
+from rbm import RBM, check_settings, train_and_sample
 from support import command_line, engine, training
+from support.checkpoints import resumable
 from support.errors import UserError
 
 
@@ -91,14 +92,12 @@ def standardize(data: SharedDataSets) -> SharedDataSets:
     return data
 
 
-def load_gaussian_rbm(output_folder: str) -> RBM:
-    """The RBM that a run of this script left in its output folder.
-
-    :raises UserError: when there is none, or it is broken
-    """
-    return load_rbm(output_folder, 'gaussian_rbm', GaussianRBM)
+def build(n_visible: int, n_hidden: int) -> GaussianRBM:
+    """An RBM with an input of its own, for parameters that were saved."""
+    return GaussianRBM(n_visible=n_visible, n_hidden=n_hidden)
 
 
+@resumable
 def train(learning_rate: float = 0.001, training_epochs: int = 15, dataset: str | None = None,
           batch_size: int = 20, n_chains: int = 20, n_samples: int = 10,
           output_folder: str = 'gaussian_rbm_plots', n_hidden: int = 500, k: int = 15,
@@ -122,16 +121,18 @@ def train(learning_rate: float = 0.001, training_epochs: int = 15, dataset: str 
     :param plot_every: Gibbs steps between two samples
     :param seed: of the initial weights and all samples; 123 when left out
     :param resume: go on with the run in the output folder; when it is complete, sample again
-    :param overwrite: give up an unfinished run in the output folder
+    :param overwrite: replace the run in the output folder
     """
-    settings = training.check_settings(locals())
+    seed = 123 if seed is None else seed
+    settings = dict(locals())
+    check_settings(settings)
     data = standardize(load_data(dataset))
 
     print('... building the model', flush=True)
-    rng = numpy.random.RandomState(123 if seed is None else seed)
+    rng = numpy.random.RandomState(seed)
     rbm = GaussianRBM(n_visible=data.n_in, n_hidden=n_hidden, numpy_rng=rng)
-    return train_and_sample('gaussian_rbm', settings, data, rbm, rbm.input, rng)
+    return train_and_sample('gaussian_rbm', rbm, rbm.input, data, rng, settings)
 
 
 if __name__ == '__main__':
-    command_line.run(train)
+    command_line.main(train)

@@ -10,9 +10,7 @@ from scipy.special import logsumexp
 import gaussian_rbm
 from gaussian_rbm import GaussianRBM, standardize
 from logistic_sgd import SharedDataSets
-from rbm import load_rbm
-from support import engine
-from support.errors import UserError
+from support import checkpoints, draws
 from support.testing import (
     REFERENCE_MODE,
     TestCase,
@@ -62,13 +60,13 @@ class TestModel(TestCase):
         """That of the mean difference of free energies, the ends of the chains held constant."""
         ends = []
 
-        def repeat(*arguments, **kwargs):
-            outputs, updates = whole_repeat(*arguments, **kwargs)
+        def chain(*arguments, **kwargs):
+            outputs, updates = whole_chain(*arguments, **kwargs)
             ends.append(outputs[2])
             return outputs, updates
 
-        whole_repeat = engine.repeat
-        with in_float64(), mock.patch('support.engine.repeat', repeat):
+        whole_chain = draws.chain
+        with in_float64(), mock.patch('support.draws.chain', chain):
             data = T.constant(numpy.random.RandomState(4).normal(size=(7, N_VISIBLE)))
             machine = small_rbm(model=GaussianRBM, input=data)
             updates = dict(machine.get_cost_updates(0.5)[1])
@@ -103,9 +101,7 @@ class TestTraining(TestCase):
         # all three kinds of parameters have moved from where they began
         for param in result.model.params[1:]:
             self.assertGreater(numpy.abs(param.get_value()).max(), 1e-3)
-        loaded = gaussian_rbm.load_gaussian_rbm(folder)
+        loaded = checkpoints.load(folder, gaussian_rbm.build)
         self.assertIsInstance(loaded, GaussianRBM)
         for param, other in zip(loaded.params, result.model.params, strict=True):
             numpy.testing.assert_array_equal(param.get_value(), other.get_value())
-        with self.assertRaisesRegex(UserError, 'a run of gaussian_rbm.py, not of rbm.py'):
-            load_rbm(folder)

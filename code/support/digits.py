@@ -13,6 +13,7 @@ adding a number to it. The steps, with N images at once:
 """
 
 import os
+from typing import Any
 
 import numpy
 
@@ -70,7 +71,7 @@ def glyph_distances() -> numpy.ndarray:
     # The basic layout engine, because the other one is not there in every build of Pillow.
     layout = ImageFont.Layout.BASIC
     try:
-        fonts: list[ImageFont.FreeTypeFont | ImageFont.ImageFont] = [
+        fonts: list[Any] = [
             ImageFont.truetype(os.path.join(folder, name), GLYPH, layout_engine=layout)
             for name in MATPLOTLIB_FONTS
         ]
