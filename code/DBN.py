@@ -140,7 +140,7 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: 
         stacked.pretrain(run, pretraining_fns, pretraining_epochs, pretrain_lr)
         if 'finetuning' not in run.stages:
             # Finetuning gives up what the stack knows of the distribution of images.
-            run.save_params(PRETRAINED, dbn.generative_params)
+            checkpoints.save_params(run.file(PRETRAINED), dbn.generative_params)
         return stacked.finetune(run, dbn, data, training_epochs, finetune_lr, batch_size,
                                 patience_epochs=4)
 

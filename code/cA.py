@@ -126,7 +126,7 @@ def train(learning_rate: float = 0.01, training_epochs: int = 20, dataset: str |
             run, 'training', train_ca, training_epochs, columns=('cost', 'jacobian_norm'),
             report=lambda epoch, cost, norm: f'Training epoch {epoch}, reconstruction cost {cost} '
                                              f'jacobian norm {norm}')
-        save_filters(run.output.file('cae_filters.png'), numpy.asarray(ca.W.get_value()),
+        save_filters(run.file('cae_filters.png'), numpy.asarray(ca.W.get_value()),
                      data.image_shape)
         run.keep_model()
         scores = {name: history[-1][name] for name in ('cost', 'jacobian_norm') if history}

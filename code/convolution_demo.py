@@ -49,7 +49,7 @@ def edges(photo: Path | None = None,
     image = (pixels.transpose(2, 0, 1)[None] / 256).astype(theano.config.floatX)
     maps = numpy.asarray(convolve(image))[0]
     with OutputFolder(output_folder) as output:
-        output.begin('convolution_demo', {'photo': photo})
+        output.begin('convolution_demo')
         path = output.file('edges.png')
         plot_side_by_side(path, [pixels, *maps], ['photo', 'first filter', 'second filter'])
     print(f'The photo and its two feature maps are in {path}')

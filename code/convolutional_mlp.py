@@ -191,7 +191,7 @@ def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None =
         print('... training', flush=True)
         scores = training.train_with_early_stopping(
             run, train_model, validate_model, test_model, n_epochs, patience=10000)
-        save_first_filters(run.output.file('filters.png'), classifier)
+        save_first_filters(run.file('filters.png'), classifier)
         return training.result(run, classifier, scores)
 
 

@@ -215,7 +215,7 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
             history = training.train_epochs(
                 run, f'corruption {percent} %', train_da, training_epochs, stands_alone=True,
                 report=lambda epoch, cost: f'Training epoch {epoch}, cost {cost}')
-            save_filters(run.output.file(f'filters_corruption_{percent}.png'),
+            save_filters(run.file(f'filters_corruption_{percent}.png'),
                          numpy.asarray(models[percent].W.get_value()), data.image_shape)
             if history:
                 costs[f'cost_corruption_{percent}'] = history[-1]['cost']

@@ -41,12 +41,11 @@ from utils import save_filters, save_picture, tile_raster_images
 class RBM:
     """Restricted Boltzmann machine with binary units.
 
-    :param input: symbolic minibatch in [0, 1], (batch_size, n_visible); None for a new variable
-    :param n_visible: number of visible units
-    :param n_hidden: number of hidden units
-    :param W: shared weights, (n_visible, n_hidden), to use instead of new ones
-    :param hbias: shared biases of the hidden units, (n_hidden,), to use instead of new ones
-    :param vbias: shared biases of the visible units, (n_visible,), to use instead of new ones
+    Visible units, here and in all methods, are (n_examples, n_visible), hidden ones (n_examples,
+    n_hidden). Parameters that are given are used instead of new ones: W, (n_visible, n_hidden),
+    hbias, (n_hidden,), and vbias, (n_visible,), or other biases for each example.
+
+    :param input: symbolic minibatch in [0, 1]; None for a new variable
     :param numpy_rng: where the seed of ``theano_rng``, and then the initial weights, are drawn
         from; None for ``RandomState(1234)``
     :param theano_rng: source of the samples; None for a new one
@@ -81,11 +80,7 @@ class RBM:
         self.bit_i_idx = theano.shared(numpy.int64(0), name='bit_i_idx')
 
     def free_energy(self, v_sample: T.TensorVariable) -> T.TensorVariable:
-        """F(v) = -b'v - sum_j log(1 + exp(c_j + v'W_j)).
-
-        :param v_sample: (n_examples, n_visible)
-        :return: (n_examples,)
-        """
+        """F(v) = -b'v - sum_j log(1 + exp(c_j + v'W_j)), (n_examples,)."""
         wx_b = T.dot(v_sample, self.W) + self.hbias  # (n_examples, n_hidden)
         # Not a product with vbias, which may be another one for each example.
         return -T.sum(v_sample * self.vbias, axis=-1) - T.sum(T.softplus(wx_b), axis=-1)
@@ -93,55 +88,34 @@ class RBM:
     def propup(self, vis: T.TensorVariable) -> list[T.TensorVariable]:
         """P(h = 1 | v) = sigmoid(vW + c).
 
-        :param vis: (n_examples, n_visible)
         :return: what goes into the sigmoid, from which a logarithm of the probability can be had
-            that is never infinite, and the probability; (n_examples, n_hidden) each
+            that is never infinite, and the probability
         """
         pre_sigmoid_activation = T.dot(vis, self.W) + self.hbias
         return [pre_sigmoid_activation, T.sigmoid(pre_sigmoid_activation)]
 
     def sample_h_given_v(self, v0_sample: T.TensorVariable) -> list[T.TensorVariable]:
-        """Draw the hidden units given the visible ones.
-
-        :param v0_sample: (n_examples, n_visible)
-        :return: pre-sigmoid activation, probability and sample, (n_examples, n_hidden) each
-        """
+        """Pre-sigmoid activation, probability and sample of h given v."""
         pre_sigmoid_h1, h1_mean = self.propup(v0_sample)
         return [pre_sigmoid_h1, h1_mean, self.theano_rng.bernoulli(h1_mean.shape, h1_mean)]
 
     def propdown(self, hid: T.TensorVariable) -> list[T.TensorVariable]:
-        """P(v = 1 | h) = sigmoid(hW' + b).
-
-        :param hid: (n_examples, n_hidden)
-        :return: pre-sigmoid activation and probability, (n_examples, n_visible) each
-        """
+        """Pre-sigmoid activation and probability, P(v = 1 | h) = sigmoid(hW' + b)."""
         pre_sigmoid_activation = T.dot(hid, self.W.T) + self.vbias
         return [pre_sigmoid_activation, T.sigmoid(pre_sigmoid_activation)]
 
     def sample_v_given_h(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
-        """Draw the visible units given the hidden ones.
-
-        :param h0_sample: (n_examples, n_hidden)
-        :return: pre-sigmoid activation, probability and sample, (n_examples, n_visible) each
-        """
+        """Pre-sigmoid activation, probability and sample of v given h."""
         pre_sigmoid_v1, v1_mean = self.propdown(h0_sample)
         return [pre_sigmoid_v1, v1_mean, self.theano_rng.bernoulli(v1_mean.shape, v1_mean)]
 
     def gibbs_hvh(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
-        """One step of Gibbs sampling that begins and ends with the hidden units.
-
-        :param h0_sample: (n_examples, n_hidden)
-        :return: activation, probability and sample of v, then the same of h
-        """
+        """A Gibbs step from h to h: activation, probability and sample of v, then of h."""
         v1 = self.sample_v_given_h(h0_sample)
         return [*v1, *self.sample_h_given_v(v1[-1])]
 
     def gibbs_vhv(self, v0_sample: T.TensorVariable) -> list[T.TensorVariable]:
-        """One step of Gibbs sampling that begins and ends with the visible units.
-
-        :param v0_sample: (n_examples, n_visible)
-        :return: activation, probability and sample of h, then the same of v
-        """
+        """A Gibbs step from v to v: activation, probability and sample of h, then of v."""
         h1 = self.sample_h_given_v(v0_sample)
         return [*h1, *self.sample_v_given_h(h1[-1])]
 
@@ -200,8 +174,8 @@ class RBM:
         This is the negative cross-entropy between input and reconstruction.
 
         :param updates: not needed; :meth:`get_pseudo_likelihood_cost` needs them
-        :param pre_sigmoid_nv: activation of the visible units, (batch_size, n_visible)
-        :return: scalar: summed over the visible units, mean over the minibatch
+        :param pre_sigmoid_nv: activation of the visible units
+        :return: summed over the visible units, mean over the minibatch
         """
         # x log sigmoid(a) + (1 - x) log(1 - sigmoid(a)) = x a - softplus(a)
         return T.mean(T.sum(self.input * pre_sigmoid_nv - T.softplus(pre_sigmoid_nv), axis=1))
@@ -265,7 +239,7 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
     with Run(script, settings, data, rbm.params, sizes,
              ['training_epochs', 'n_chains', 'n_samples', 'plot_every']) as run:
         def keep(epoch, row):
-            save_filters(run.output.file(f'filters_at_epoch_{epoch}.png'),
+            save_filters(run.file(f'filters_at_epoch_{epoch}.png'),
                          numpy.asarray(rbm.W.get_value()), data.image_shape)
             run.keep_model()
 
@@ -288,7 +262,7 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
             picture[(height + 1) * i:][:height] = tile_raster_images(
                 sampler.advance(settings['plot_every']), img_shape=data.image_shape,
                 tile_shape=(1, n_chains), tile_spacing=(1, 1))
-        save_picture(run.output.file('samples.png'), picture)
+        save_picture(run.file('samples.png'), picture)
         run.keep_model()
         scores = {'cost': history[-1]['cost']} if history else {}
         run.finish(scores)

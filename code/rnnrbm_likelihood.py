@@ -27,7 +27,7 @@ from scipy.special import expit, logsumexp, softmax
 import ais
 import rnnrbm
 from rbm import RBM
-from rnnrbm import Parameters, shared_zeros
+from rnnrbm_model import Parameters, shared_zeros
 from support import command_line, datasets, engine, training
 from support.errors import UserError, check
 from support.estimates import Estimate, mean_estimate, ratio_estimate

@@ -14,6 +14,7 @@ from pytensor.graph.replace import graph_replace
 from scipy.special import logsumexp
 
 import rnnrbm
+import rnnrbm_model
 from rnnrbm import RnnRbm
 from support import checkpoints, datasets, engine, tunes
 from support.errors import UserError
@@ -95,7 +96,7 @@ def flat(params):
 
 class TestEquations(TestCase):
     def test_shapes_order_and_draws(self):
-        params = rnnrbm.build_rnnrbm(7, 5, 3, numpy_rng=numpy.random.RandomState(4))[4]
+        params = rnnrbm_model.build_rnnrbm(7, 5, 3, numpy_rng=numpy.random.RandomState(4))[4]
         self.assertEqual([param.name for param in params],
                          ['W', 'bv', 'bh', 'Wuh', 'Wuv', 'Wvu', 'Wuu', 'bu'])
         self.assertEqual([param.get_value().shape for param in params],
@@ -108,15 +109,16 @@ class TestEquations(TestCase):
             param = next(param for param in params if param.name == name)
             numpy.testing.assert_allclose(param.get_value(), rng.normal(scale=scale, size=shape),
                                           rtol=1e-5)
-        learnt = rnnrbm.Parameters.drawn(rng, 7, 5, 3, learn_u0=True)
+        learnt = rnnrbm_model.Parameters.drawn(rng, 7, 5, 3, learn_u0=True)
         self.assertEqual([param.name for param in learnt.all()][8:], ['u0'])
 
     def test_cost_and_gradient(self):
         with in_float64():
             rng = numpy.random.RandomState(0)
-            p = rnnrbm.Parameters.drawn(rng, 6, 4, 3, learn_u0=True)
+            p = rnnrbm_model.Parameters.drawn(rng, 6, 4, 3, learn_u0=True)
             params, v = p.all(), T.matrix('v')
-            v_sample, cost, _, _ = rnnrbm.build_rbm(v, p.W, *p.biases(p.states_before(v)), k=2)
+            v_sample, cost, _, _ = rnnrbm_model.build_rbm(
+                v, p.W, *p.biases(p.states_before(v)), k=2)
             values = random_params(params)
             x, sampled = (rng.uniform(size=(9, 6)).round() for _ in range(2))
             cost, = graph_replace([cost], {v: T.constant(x), v_sample: T.constant(sampled)},
@@ -134,7 +136,7 @@ class TestEquations(TestCase):
     def test_monitor_is_finite_where_sigmoids_are_not(self):
         v = T.constant(numpy.array([[1, 0], [0, 1]], theano.config.floatX))
         W, bv, bh = (numpy.full(shape, 300, theano.config.floatX) for shape in ((2, 3), 2, 3))
-        monitor = rnnrbm.build_rbm(v, T.constant(W), T.constant(bv), T.constant(bh), 2)[2]
+        monitor = rnnrbm_model.build_rbm(v, T.constant(W), T.constant(bv), T.constant(bh), 2)[2]
         self.assertEqual(float(theano.function([], monitor)()), -1200)
 
     def test_samples_come_from_the_rbm(self):
@@ -145,14 +147,14 @@ class TestEquations(TestCase):
         p = numpy.exp(states @ bv) * numpy.prod(1 + numpy.exp(states @ W + bh), axis=1)
         floatX = theano.config.floatX
         n = 20_000
-        v_sample = rnnrbm.build_rbm(T.zeros((n, 3), dtype=floatX), *(
+        v_sample = rnnrbm_model.build_rbm(T.zeros((n, 3), dtype=floatX), *(
             T.constant(value.astype(floatX)) for value in (W, bv, bh)), 30)[0]
         seen = numpy.asarray(theano.function([], v_sample)())
         counts = numpy.bincount((seen @ [1, 2, 4]).astype(int), minlength=8) / n
         numpy.testing.assert_allclose(counts, p / p.sum(), atol=5 * .5 / n ** .5)
 
     def test_one_frame_of_generation(self):
-        *_, params, _, v_t, updates = rnnrbm.build_rnnrbm(6, 4, 3)
+        *_, params, _, v_t, updates = rnnrbm_model.build_rnnrbm(6, 4, 3)
         W, bv, bh, Wuh, Wuv, Wvu, Wuu, bu = random_params(params)
         frame = engine.function([T.lscalar('t')], v_t, updates)
         u = numpy.zeros(3)
@@ -193,9 +195,9 @@ class TestSubsequences(TestCase):
         with in_float64():
             rng = numpy.random.RandomState(0)
             mask = T.vector('mask')
-            p = rnnrbm.Parameters.drawn(rng, 6, 4, 3, learn_u0=True)
+            p = rnnrbm_model.Parameters.drawn(rng, 6, 4, 3, learn_u0=True)
             params, v = p.all(), T.matrix('v')
-            v_sample, cost, monitor, _ = rnnrbm.build_rbm(
+            v_sample, cost, monitor, _ = rnnrbm_model.build_rbm(
                 v, p.W, *p.biases(p.states_before(v)), k=1, mask=mask)
             random_params(params)
             gradients = T.grad(cost, params, consider_constant=[v_sample])
@@ -329,7 +331,7 @@ class TestScript(TestCase):
 
     def test_run_resumed_run_and_generation(self):
         # One Gibbs step is compiled sooner than a loop.
-        patch = mock.patch('rnnrbm.GIBBS_STEPS_TO_GENERATE', 1)
+        patch = mock.patch('rnnrbm_model.GIBBS_STEPS_TO_GENERATE', 1)
         patch.start()
         self.addCleanup(patch.stop)
         result = self.train('whole')

@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 
 import rnnrbm
 import rnnrbm_likelihood
+import rnnrbm_model
 from support import estimates
 from support.errors import UserError
 from support.testing import TestCase, printed
@@ -21,7 +22,7 @@ class TestEvaluation(TestCase):
     def setUp(self):
         super().setUp()
         rng = numpy.random.RandomState(0)
-        self.p = rnnrbm.Parameters.drawn(rng, 5, 3, 2, learn_u0=True)
+        self.p = rnnrbm_model.Parameters.drawn(rng, 5, 3, 2, learn_u0=True)
         values = random_params(self.p.all(), scale=1.5)
         # Parameters.all() and by hand: W, bv, bh, Wuh, Wuv, Wvu, Wuu, bu, u0
         self.rolls = [rng.randint(2, size=(n, 5)).astype('uint8') for n in (4, 7, 5)]

@@ -166,11 +166,11 @@ class TestRun(RunCase):
         return read_record(self.folder / 'out')['status']
 
     def test_no_run_is_lost_or_continued_unasked(self):
-        for finished, words in ((True, 'a finished run'), (False, r'an unfinished run \(failed; '
-                                                                  'process .*last heard of')):
+        for finished, status in ((True, 'finished'), (False, 'failed')):
             self.write(('training', 30), finished=finished)
             before = {path.name: path.read_bytes() for path in (self.folder / 'out').iterdir()}
-            self.assert_user_error(f'holds {words}.*: go on with `resume=True`, or replace it with '
+            self.assert_user_error(rf'holds a run of script \({status}, process .* last heard of '
+                                   '.*: go on with `resume=True`, or replace it with '
                                    '`overwrite=True`', self.enter)
             after = {path.name: path.read_bytes() for path in (self.folder / 'out').iterdir()}
             self.assertEqual(before, after)
@@ -183,22 +183,21 @@ class TestRun(RunCase):
         self.write(('training', 30), finished=True)
         out = self.folder / 'out'
         with self.run_of(resume=True) as run:
-            run.output.file('curves.png').write_bytes(b'ours')
+            run.file('curves.png').write_bytes(b'ours')
         for name in ('notes.txt', 'filters_of_mine.png', 'sample1.mid'):
             (out / name).write_text('mine')
         with self.run_of(overwrite=True) as run:
             self.assertEqual(self.names(out), ['filters_of_mine.png', 'notes.txt', 'run.json',
                                                'sample1.mid'])
             self.assert_user_error('sample1.mid is in the way, and not of this run: move it',
-                                   run.output.file, 'sample1.mid')
+                                   run.file, 'sample1.mid')
             self.assertFalse(self.W.get_value().any())
         self.assertEqual((out / 'sample1.mid').read_text(), 'mine')
 
     def test_a_folder_is_used_by_one_run_at_a_time(self):
         with self.run_of():
             for options in ({}, {'resume': True}, {'overwrite': True}):
-                self.assert_user_error(rf'in use by another run, process {os.getpid()} on',
-                                       self.enter, **options)
+                self.assert_user_error('in use by another run: wait for it', self.enter, **options)
             self.assertEqual(self.status(), 'running')
             self.assertTrue(folders.is_in_use(self.folder / 'out'))
         self.assertEqual(self.status(), 'dead')  # it did not say that it is finished
@@ -268,6 +267,8 @@ class TestRun(RunCase):
             if message:
                 self.assert_user_error(message, self.enter, resume=True)
         self.enter(overwrite=True)
+        self.assert_user_error('holds a run of script: choose another', self.enter,
+                               overwrite=True, script='other')
 
     def test_record(self):
         with mock.patch.object(sys, 'argv', ['/some/where/script.py', '--rate', '0.5']):
@@ -567,7 +568,7 @@ class TestKill(RunCase):
         with self.script('parts') as process:  # neither --resume nor --overwrite
             _, errors = process.communicate()
         self.assertEqual((process.returncode, errors.count('\n')), (1, 1))
-        self.assertRegex(errors, r'holds an unfinished run \(dead; process .*--resume')
+        self.assertRegex(errors, r'holds a run of logistic_sgd \(dead, process .*--resume')
         with self.script('parts', '--resume') as process:
             _, errors = process.communicate()
         self.assertEqual(process.returncode, 0, errors)

@@ -46,7 +46,8 @@ ORDER = ['errors', 'xla', 'engine', 'draws', 'convolution', 'optimisers', 'digit
          'tunes', 'midi', 'datasets', 'folders', 'checkpoints', 'training', 'sequences',
          'estimates', 'command_line', 'testing', 'utils', 'hmc', 'gaussian', 'logistic_sgd',
          'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'stacked',
-         'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm', 'rnnrbm_likelihood',
+         'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model', 'rnnrbm',
+         'rnnrbm_likelihood',
          'predict', 'benchmark']
 
 
@@ -163,7 +164,8 @@ class TestScripts(TestCase):
                                          r'\d+ of training\n\Z')
             refused = self.run_script('mlp.py', *arguments, '--output-folder', name)
             self.assertEqual(refused.returncode, 1)
-            self.assertIn('holds an unfinished run', refused.stderr)
+            left = 'interrupted' if number == signal.SIGINT else 'dead'
+            self.assertIn(f'holds a run of mlp ({left}, process', refused.stderr)
             resumed = self.run_script('mlp.py', '--output-folder', name, '--resume')
             self.assertEqual(resumed.returncode, 0, resumed.stderr)
             for file in ('checkpoint.npz', 'model.npz', 'history.csv'):

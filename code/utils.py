@@ -172,3 +172,19 @@ def save_picture(path: str | os.PathLike, pixels: numpy.ndarray) -> None:
     # Not durable: a picture that a power cut takes can be drawn again from the model.
     with written_atomically(Path(path), durable=False) as file:
         image.save(file, format='PNG')
+
+
+def save_piano_roll(path: Path, piano_roll: numpy.ndarray, r: tuple[int, int],
+                    dt: float) -> None:
+    """Draw a piano-roll (time steps, r[1] - r[0]): time to the right, pitch upwards."""
+    from matplotlib.figure import Figure  # slow to import, and needed only here
+
+    figure = Figure(figsize=(10, 5), layout='constrained')
+    axes = figure.subplots()
+    # A frame lies between its time and the next one's, a note half above and half below its number.
+    axes.imshow(piano_roll.T, origin='lower', aspect='auto', interpolation='nearest',
+                cmap='gray_r', vmin=0, vmax=1,
+                extent=(0, dt * len(piano_roll), r[0] - 0.5, r[1] - 0.5))
+    axes.set(xlabel='time (s)', ylabel='MIDI note number', title='generated piano-roll')
+    with written_atomically(path, durable=False) as file:
+        figure.savefig(file, format='png', dpi=100)

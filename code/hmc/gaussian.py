@@ -133,7 +133,7 @@ def sample_gaussian(dim: int = 5, n_chains: int = 3, burnin: int = 1000, n_sampl
         for name, values in diagnostics(samples.positions).items():
             print(name, values)
     with OutputFolder(output_folder) as output:
-        output.begin('gaussian', settings)
+        output.begin('gaussian', settings=settings)
         save_arrays(output.file('samples.npz'), vars(samples) | {'mean': mean, 'cov': cov})
         save_trace_plot(output.file('trace.png'), samples.positions)
     return samples

@@ -25,13 +25,11 @@ import platform
 import signal
 import sys
 import threading
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy
 import pytensor as theano
@@ -45,19 +43,9 @@ CHECKPOINT = 'checkpoint.npz'
 MODEL = 'model.npz'
 STATE = 'state'  # the entry of a checkpoint that holds the JSON text
 BEST = 'best_'  # before the names of the parameters to use
-# Where and how a run goes, which decides nothing of what comes out.
-NOT_RECORDED = ('output_folder', 'resume', 'overwrite')
 LARGEST = 2 * 1024 ** 3  # bytes of the arrays of a file, once they are unpacked
 
 Model = TypeVar('Model')
-
-
-class DataDescription(Protocol):
-    """What a run records of its data set."""
-
-    name: str
-    sha256: str
-    image_shape: tuple[int, int]
 
 
 # Arrays -----------------------------------------------------------------------------------------
@@ -98,6 +86,11 @@ def values(variables: dict[str, SharedVariable]) -> dict[str, numpy.ndarray]:
     """Copies of the present values, of the type that the variable has, whatever JAX makes of it."""
     return {name: numpy.array(variable.get_value(borrow=True), dtype=variable.dtype)
             for name, variable in variables.items()}
+
+
+def save_params(path: Path, params: Sequence[SharedVariable]) -> None:
+    """Write the present values of some parameters, for :func:`load`."""
+    save_arrays(path, values(named(params)))
 
 
 def restore(variables: dict[str, SharedVariable], arrays: dict[str, numpy.ndarray],
@@ -169,13 +162,13 @@ def recorded_settings(train: Callable[..., Any], output_folder: str) -> dict[str
 
 # A run ------------------------------------------------------------------------------------------
 
-class Run:
+class Run(OutputFolder):
     """One training run and its output folder; a context manager around the training.
 
     :param script: name of the script, for the record
     :param settings: the keyword arguments of the training function, among them
         ``output_folder``, ``resume`` and ``overwrite``
-    :param data: the data set, with its name and hash
+    :param data: the data set, with its ``name``, ``sha256`` and ``image_shape``
     :param params: the parameters of the model, saved in ``model.npz``
     :param sizes: what the model is to be built with when it is loaded, see :func:`load`
     :param may_change: names of the settings that may be others when the run is resumed, such as
@@ -184,22 +177,20 @@ class Run:
         be resumed nor overwritten, or one of other settings or data
     """
 
-    def __init__(self, script: str, settings: dict[str, Any], data: DataDescription,
+    def __init__(self, script: str, settings: dict[str, Any], data: Any,
                  params: Sequence[SharedVariable], sizes: dict[str, Any],
                  may_change: Sequence[str] = ()):
-        self.output = OutputFolder(settings['output_folder'])
-        self.folder = self.output.path
-        self.is_resumed, self.overwrites = settings['resume'], settings['overwrite']
-        self.may_change = may_change
+        super().__init__(settings['output_folder'])
+        self.resumes, self.overwrites = settings['resume'], settings['overwrite']
+        self.may_change = [*may_change, 'dataset']  # of which the content decides, not the name
         self.params = list(params)
         self.data_name = data.name
         # Through JSON, so that it compares with what is read back: a tuple is then a list.
         self.description = json.loads(json.dumps({
-            'script': script,
+            'script': script, 'model': sizes,
             'settings': {name: value for name, value in settings.items()
-                         if name not in NOT_RECORDED},
+                         if name not in ('output_folder', 'resume', 'overwrite')},
             'data': {'name': data.name, 'sha256': data.sha256, 'image_shape': data.image_shape},
-            'model': sizes,
             'engine': {'floatX': theano.config.floatX, 'mode': engine.mode_name()},
         }, default=str))
         self.variables: dict[str, SharedVariable] = {}
@@ -209,61 +200,68 @@ class Run:
         self.is_finished = False
         self.model: dict[str, numpy.ndarray] = {}  # the parameters to use, for model.npz
         self.seconds: dict[str, float] = {}  # by stage; clock times stay out of the checkpoint
-        self.place = 'from its beginning'  # where --resume would go on
+        self.place = 'from its beginning'  # where a resumed run would go on
         self._saved: dict[str, numpy.ndarray] = {}  # of a checkpoint, until variables ask for it
         self._interrupted = False
         self._old_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> 'Run':
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self.output)
+        super().__enter__()
+        try:
             self._begin()
-            self._open = stack.pop_all()
+        except BaseException:
+            super().__exit__()
+            raise
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old_handlers[number] = signal.signal(number, self._interrupt)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *error: Any) -> None:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         if kind is not None:
             # What ended the run says more than that this could not be noted, on a full disk.
             with contextlib.suppress(OSError):
-                self.output.write(
-                    status='interrupted' if kind is KeyboardInterrupt else 'failed')
-        self._open.close()
+                self.write(status='interrupted' if kind is KeyboardInterrupt else 'failed')
+        super().__exit__()
 
     def _begin(self):
-        record = self.output.record
-        if record and self.is_resumed:
-            self._resume(record)
-        elif record and not self.overwrites:
-            raise UserError(f'{self.folder} holds {_in_words(record)}: go on with `resume=True`, '
-                            'or replace it with `overwrite=True`')
-        elif self.is_resumed:
-            print(f'NOTICE: no run in {self.folder}, so this is a new one', file=sys.stderr)
-        if not self.is_resumed and record:
-            self.output.clear()
-        if not self.output.record:
-            self.output.record = {'files': [], 'started': _now()} | self.description
-        self.output.write(status='running')
+        old = self.record
+        if old and self.resumes:
+            self._resume(old)
+            self.write(status='running')
+        elif old and not self.overwrites:
+            process = old['process']
+            raise UserError(
+                f'{self.folder} holds a run of {old["script"]} ({old["status"]}, process '
+                f'{process.get("id")} on {process.get("host")}, last heard of at '
+                f'{process.get("last_heard_of")}): go on with `resume=True`, or replace it with '
+                '`overwrite=True`')
+        else:
+            if self.resumes:
+                print(f'NOTICE: no run in {self.folder}, so this is a new one', file=sys.stderr)
+            versions = {name: importlib.metadata.version(name) for name
+                        in ('pytensor', 'jax', 'numba', 'numpy') if importlib.util.find_spec(name)}
+            self.begin(
+                **self.description, status='running',
+                command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+                versions={'python': platform.python_version(), **versions},
+                machine={'system': platform.system(), 'processor': platform.machine(),
+                         'cores': os.cpu_count()})
         self.hold(self.params)
 
-    def _resume(self, record):
-        settings, earlier = self.description['settings'], record['settings']
-        refused = [f'`{name}` was {earlier.get(name)!r}, not {settings.get(name)!r}'
-                   for name in settings | earlier
-                   if name not in (*self.may_change, 'dataset')
-                   and settings.get(name) != earlier.get(name)]
-        if record['script'] != self.description['script']:
-            refused.append(f'the script was {record["script"]}')
-        if record['data'].get('sha256') != self.description['data']['sha256']:
-            refused.append(f'the data set was another than {self.data_name}')
-        refused += [f'{name} was {record.get("engine", {}).get(name)}, not {value}'
-                    for name, value in self.description['engine'].items()
-                    if record.get('engine', {}).get(name) != value]
+    def _resume(self, old):
+        new = self.description
+        refused = [f'`{name}` was {old["settings"].get(name)!r}, not {new["settings"].get(name)!r}'
+                   for name in new['settings'] | old['settings'] if name not in self.may_change
+                   and new['settings'].get(name) != old['settings'].get(name)]
+        if old['script'] != new['script']:
+            refused.append(f'the script was {old["script"]}')
+        if old['data']['sha256'] != new['data']['sha256']:
+            refused.append(f'the data set was another than {new["data"]["name"]}')
+        refused += [f'{name} was {old["engine"][name]}, not {value}'
+                    for name, value in new['engine'].items() if old['engine'][name] != value]
         if refused:
             raise UserError(f'cannot resume the run in {self.folder}: {"; ".join(refused)}. Give '
                             'the same settings, or start anew with `overwrite=True`')
@@ -275,7 +273,7 @@ class Run:
             state = json.loads(str(self._saved.pop(STATE)))
             self.stages, self.history, self.scores, self.is_finished, self.place = (
                 state[name] for name in ('stages', 'history', 'scores', 'is_finished', 'place'))
-            self.seconds = {name: float(spent) for name, spent in record['seconds'].items()}
+            self.seconds = {name: float(spent) for name, spent in old.get('seconds', {}).items()}
         except (KeyError, ValueError, TypeError, AttributeError):
             raise UserError(f'{path} is no checkpoint of this version: start anew with '
                             '`overwrite=True`') from None
@@ -323,19 +321,21 @@ class Run:
         self.place = place
         state = json.dumps({'stages': self.stages, 'history': self.history, 'scores': self.scores,
                             'is_finished': self.is_finished, 'place': place})
-        save_arrays(self.output.file(CHECKPOINT),
+        save_arrays(self.file(CHECKPOINT),
                     values(self.variables) | {STATE: numpy.array(state)}
                     | {BEST + name: array for name, array in self.model.items()})
         if self.model:
-            save_arrays(self.output.file(MODEL), self.model)
+            save_arrays(self.file(MODEL), self.model)
         if self.history:
-            with written_atomically(self.output.file('history.csv'), durable=False) as file:
-                file.write(_as_csv(self.history).encode())
-        self._write(status)
-
-    def save_params(self, file: str, params: Sequence[SharedVariable]) -> None:
-        """Write the present values of some parameters, for :func:`load`, into a file of the run."""
-        save_arrays(self.output.file(file), values(named(params)))
+            columns = list(dict.fromkeys(key for row in self.history for key in row))
+            text = io.StringIO(newline='')
+            writer = csv.DictWriter(text, columns, lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(self.history)
+            with written_atomically(self.file('history.csv'), durable=False) as file:
+                file.write(text.getvalue().encode())
+        self.write(**self.description, status=status, scores=self.scores, seconds={
+            name: round(spent, 1) for name, spent in self.seconds.items()})
 
     def finish(self, scores: dict[str, Any]) -> None:
         """Note the scores and that the run is complete."""
@@ -354,36 +354,3 @@ class Run:
         if self._interrupted:  # asked for twice: do not wait for the end of the present call
             self.check_interruption()
         self._interrupted = True
-
-    def _write(self, status):
-        versions = {name: importlib.metadata.version(name)
-                    for name in ('pytensor', 'jax', 'numba', 'numpy')
-                    if importlib.util.find_spec(name)}
-        self.output.write(
-            **self.description, status=status, scores=self.scores,
-            seconds={name: round(spent, 1) for name, spent in self.seconds.items()},
-            command=[Path(sys.argv[0]).name, *sys.argv[1:]],
-            versions={'python': platform.python_version(), **versions},
-            machine={'system': platform.system(), 'processor': platform.machine(),
-                     'cores': os.cpu_count()})
-
-
-def _in_words(record):
-    if record['status'] == 'finished':
-        return 'a finished run'
-    process = record['process']
-    return (f'an unfinished run ({record["status"]}; process {process.get("id")} on '
-            f'{process.get("host")}, last heard of at {process.get("last_heard_of")})')
-
-
-def _now():
-    return time.strftime('%Y-%m-%dT%H:%M:%S%z')
-
-
-def _as_csv(rows):
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO(newline='')
-    writer = csv.DictWriter(text, columns, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

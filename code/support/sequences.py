@@ -51,7 +51,7 @@ class Subsequences:
 
 @dataclass
 class TuneData:
-    """What a run records of its tunes; see :class:`support.checkpoints.DataDescription`."""
+    """What a run records of its tunes."""
 
     name: str
     sha256: str

@@ -338,6 +338,6 @@ def plot_history(history: Sequence[Row], path: Path) -> None:
 def result(run: Run, model: Any, scores: dict[str, Any]) -> Result:
     """What a training function returns, after the curves have been drawn."""
     if run.history:
-        plot_history(run.history, run.output.file('curves.png'))
+        plot_history(run.history, run.file('curves.png'))
     print(f'The data set was {run.data_name}; everything is in {run.folder}')
     return Result(model, run.data_name, run.folder, run.history, scores)
