@@ -131,7 +131,7 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: 
 
     print('... building the model', flush=True)
     sizes: dict[str, Any] = {'n_ins': data.n_in, 'hidden_layers_sizes': hidden_layers_sizes,
-             'n_outs': data.n_classes}
+                             'n_outs': data.n_classes}
     dbn = DBN(numpy.random.RandomState(seed), **sizes)
     pretraining_fns = dbn.pretraining_functions(data[0][0], batch_size, k)
 

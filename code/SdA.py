@@ -112,7 +112,7 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 15, pretrain_lr: f
 
     print('... building the model', flush=True)
     sizes: dict[str, Any] = {'n_ins': data.n_in, 'hidden_layers_sizes': hidden_layers_sizes,
-             'n_outs': data.n_classes}
+                             'n_outs': data.n_classes}
     sda = SdA(numpy.random.RandomState(seed), corruption_levels=corruption_levels, **sizes)
     pretraining_fns = sda.pretraining_functions(data[0][0], batch_size)
 

@@ -27,7 +27,7 @@ class TestPredict(TestCase):
         self.addCleanup(patch.stop)
 
     def train(self, script, **settings):
-        self.run = str(self.folder / 'run')
+        self.run = str(self.folder / script.__name__)
         with printed():
             return script.train(output_folder=self.run, overwrite=True, **settings)
 
@@ -103,7 +103,7 @@ class TestPredict(TestCase):
         with self.assertRaisesRegex(UserError, 'run of dA.py, which is no classifier'):
             predict.predict(self.run)
         self.train(logistic_sgd, n_epochs=1, batch_size=20)
-        no_image = self.folder / 'run' / 'run.json'
+        no_image = self.folder / 'logistic_sgd' / 'run.json'
         for path, message in ((self.folder / 'none.png', 'there is no image'),
                               (no_image, 'cannot be read as an image')):
             with self.assertRaisesRegex(UserError, message):
@@ -113,7 +113,7 @@ class TestPredict(TestCase):
             read.return_value.name = 'others'
             with self.assertRaisesRegex(UserError, 'the images of others have 9 pixels'):
                 predict.predict(self.run)
-        (self.folder / 'run' / 'model.npz').write_bytes(b'')
+        (self.folder / 'logistic_sgd' / 'model.npz').write_bytes(b'')
         with self.assertRaisesRegex(UserError, 'model.npz is broken'):
             predict.predict(self.run)
         no_image.write_text('{}')

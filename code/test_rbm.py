@@ -21,6 +21,7 @@ from support.testing import (
     in_float64,
     mnist_is_here,
     printed,
+    slow,
     small_images,
     until_failure,
 )
@@ -335,31 +336,27 @@ class TestTraining(TestCase):
             costs = {row['cost'] for row in result.history}
             self.assertEqual(len(costs), 3 if sample_pixels else 1)
 
-    def test_pictures_and_reloading(self):
-        result, _ = self.train(training_epochs=1)
-        with Image.open(result.output_folder / 'filters_at_epoch_0.png') as picture:
-            self.assertEqual(picture.size, (79, 79))
-        with Image.open(result.output_folder / 'samples.png') as picture:
-            self.assertEqual(picture.size, (8 * 3 - 1, 8 * 2 + 1))
-        loaded = checkpoints.load(result.output_folder, rbm.build)
-        for param, other in zip(loaded.params, result.model.params, strict=True):
-            numpy.testing.assert_array_equal(param.get_value(), other.get_value())
-
-    def test_interrupted_run_ends_the_same(self):
-        self.train(training_epochs=3, output_folder=str(self.folder / 'whole'))
+    def test_interrupted_run_ends_the_same_and_is_used(self):
+        whole, _ = self.train(training_epochs=3, output_folder=str(self.folder / 'whole'))
         for resume, method in ((False, 'save_filters'), (True, 'save_picture')):
             failing = until_failure(getattr(rbm, method), 1 - resume, KeyboardInterrupt())
             with mock.patch.object(rbm, method, failing), self.assertRaises(KeyboardInterrupt):
                 self.train(training_epochs=3, resume=resume)
         self.train(resume=True)
+        run = self.folder / 'run'
         for name in ('checkpoint.npz', 'model.npz', 'history.csv', 'samples.png'):
-            self.assertEqual((self.folder / 'run' / name).read_bytes(),
+            self.assertEqual((run / name).read_bytes(),
                              (self.folder / 'whole' / name).read_bytes(), name)
+        for name, size in (('filters_at_epoch_0.png', (79, 79)),
+                           ('samples.png', (8 * 3 - 1, 8 * 2 + 1))):
+            with Image.open(run / name) as picture:
+                self.assertEqual(picture.size, size)
+        loaded = checkpoints.load(run, rbm.build)
+        for param, other in zip(loaded.params, whole.model.params, strict=True):
+            numpy.testing.assert_array_equal(param.get_value(), other.get_value())
 
-    def test_finished_model_is_sampled_again(self):
-        self.train(training_epochs=1)
-        self.train(training_epochs=1, resume=True, n_samples=4)
-        with Image.open(self.folder / 'run' / 'samples.png') as picture:
+        self.train(resume=True, n_samples=4)  # a model that is complete is sampled again
+        with Image.open(run / 'samples.png') as picture:
             self.assertEqual(picture.size, (8 * 3 - 1, 8 * 4 + 1))
 
     def test_settings_that_cannot_be(self):
@@ -369,6 +366,7 @@ class TestTraining(TestCase):
             with self.assertRaisesRegex(UserError, message):
                 self.train(training_epochs=0, **settings)
 
+    @slow
     @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
     def test_mnist(self):
         """One epoch: the old book saw a pseudo-likelihood of -90.65 after PCD-15."""
