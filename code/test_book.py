@@ -48,7 +48,8 @@ def source_of(path, pyobject):
 
 def command_line_of(path):
     """The function whose keyword arguments are a script's command line, doing nothing."""
-    name = re.findall(r'command_line\.run\((\w+)\)', path.read_text(encoding='utf-8'))[-1]
+    text = path.read_text(encoding='utf-8')
+    name = re.findall(r'command_line\.main\(.*?(\w+)\)$', text, re.MULTILINE)[-1]
     main = getattr(importlib.import_module(path.stem), name)
     return functools.wraps(main)(lambda **settings: settings)
 
