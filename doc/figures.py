@@ -9,8 +9,10 @@ computes in seconds.
 """
 
 import csv
+import json
 import shutil
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ import hmc
 from rbm import RBM
 from support import datasets
 from support.checkpoints import load_arrays
+from support.folders import write_json
 from utils import save_picture, tile_raster_images
 
 HERE = Path(__file__).resolve().parent
@@ -72,11 +75,11 @@ def keep_records(folder: Path) -> None:
     """Copy settings, scores and histories of finished runs, and the pictures that they drew."""
     for name, output in RUNS.items():
         if (folder / output / 'run.json').exists():
-            shutil.copyfile(folder / output / 'run.json', RESULTS / f'{name}.json')
+            keep_record(folder / output / 'run.json', name)
             shutil.copyfile(folder / output / 'history.csv', RESULTS / f'{name}.csv')
     for name, path in RECORDS.items():
         if (folder / path).exists():
-            shutil.copyfile(folder / path, RESULTS / f'{name}.json')
+            keep_record(folder / path, name)
     for name, path in PICTURES.items():
         if (folder / path).exists():
             shutil.copyfile(folder / path, IMAGES / name)
@@ -85,6 +88,13 @@ def keep_records(folder: Path) -> None:
         W = next(array for array in load_arrays(logistic).values() if array.ndim == 2)
         save_picture(IMAGES / 'logreg_filters.png',
                      tile_raster_images(W.T, (28, 28), (2, 5), tile_spacing=(1, 1)))
+
+
+def keep_record(path: Path, name: str) -> None:
+    """Copy a record, but for the process that wrote it, which says whose machine it was."""
+    record = json.loads(path.read_text(encoding='utf-8'))
+    record.pop('process', None)
+    write_json(RESULTS / f'{name}.json', record)
 
 
 def draw_data() -> None:
@@ -258,7 +268,9 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
     draw_overview()
     draw_annealing()
     draw_trajectories()
-    convolution_demo.edges(output_folder=str(IMAGES))
+    with tempfile.TemporaryDirectory() as output:  # an output folder holds nothing else
+        convolution_demo.edges(output_folder=output)
+        shutil.copyfile(Path(output) / 'edges.png', IMAGES / 'edges.png')
 
 
 if __name__ == '__main__':
