@@ -1,5 +1,6 @@
 """How Sphinx builds the book: ``make doc``, into ``doc/_build/html``."""
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -36,3 +37,13 @@ pygments_dark_style = 'monokai'
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # the signature of the listing has them
 autodoc_default_options = {'members': True, 'show-inheritance': True}
+
+
+def is_other_name(app, what, name, obj, skip, options):
+    """Leave out functions under a second name, such as ``test_mlp`` for ``train``."""
+    return True if inspect.isfunction(obj) and obj.__name__ != name else None
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect('autodoc-skip-member', is_other_name)
