@@ -182,7 +182,7 @@ class Samples:
     stepsizes: numpy.ndarray
 
 
-@dataclass
+@dataclass(eq=False)
 class HMC_sampler:
     """Chains that sample a distribution; made by :meth:`new_from_shared_positions`.
 
