@@ -216,5 +216,5 @@ class TestMinibatches(TestCase):
         expected = [numpy.sum(known_pooling(known_convolution(
             data[5 * i:5 * i + 5].reshape(5, 1, 9, 7), filters, 'full'), (2, 2), False) ** 2)
             for i in range(4)]
-        numpy.testing.assert_allclose(function.run(range(4)), expected, rtol=1e-5)
+        numpy.testing.assert_allclose(function.over(range(4)), expected, rtol=1e-5)
         numpy.testing.assert_allclose([function(i) for i in range(4)], expected, rtol=1e-5)

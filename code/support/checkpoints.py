@@ -6,7 +6,8 @@
 - ``model.npz``: the parameters to use: the best on the validation set, or, where there is nothing
   to validate, the latest.
 - ``history.csv``: costs and errors as training went on.
-- ``run.json``: settings, sizes of the model, versions, data set, times and scores.
+- ``run.json``: the record, with settings, sizes of the model, versions, data set, times, scores,
+  and what :mod:`support.folders` keeps there.
 
 Arrays and JSON rather than pickles: they can be read with any version of anything, and reading
 them runs no code.

@@ -58,6 +58,10 @@ def set_default_flags() -> None:
         theano.config.floatX = 'float32'
     if flags['mode'].is_default:
         theano.config.mode = 'JAX' if importlib.util.find_spec('jax') else 'NUMBA'
+    if flags['blas__ldflags'].is_default:
+        # For code in C, which no mode here produces. Some versions look for a BLAS all the same,
+        # and print a traceback where they find none.
+        theano.config.blas__ldflags = ''
     if flags['base_compiledir'].is_default and not _is_writable(theano.config.base_compiledir):
         # The engine makes this folder when it compiles its first function, and stops if it can't.
         # The flag counts as constant after the import, so it has no setter.

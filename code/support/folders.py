@@ -101,7 +101,7 @@ class OutputFolder:
         if name not in self.record['files']:
             if (self.folder / name).exists():
                 raise UserError(f'{self.folder / name} is in the way, and not of this run: move '
-                                'it, then go on with `resume=True`')
+                                'it, and try again')
             self.write(files=[*self.record['files'], name])
         return self.folder / name
 
