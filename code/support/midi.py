@@ -2,9 +2,9 @@
 
 A piano-roll is a matrix of 0 and 1, one row for each time step of ``dt`` seconds and one column
 for each pitch: ``roll[t, i]`` is 1 where the note with MIDI number ``r[0] + i`` sounds at time
-``t * dt``. (Number 60 is the middle C, a semitone is 1, and a piano has the notes 21 to 108.) What
-it leaves out is how loud a note is, on which instrument, and whether one that goes on is struck
-again.
+``t * dt``, and ``r[1]`` is the number above the highest. (Number 60 is the middle C, a semitone is
+1, and a piano has the notes 21 to 108.) What it leaves out is how loud a note is, on which
+instrument, and whether one that goes on is struck again.
 
 A file may come from anywhere: whatever is wrong with it is one line that names it, and limits on
 its bytes and its time steps keep it from taking minutes to read.
@@ -20,14 +20,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import mido
 import numpy
 
-from support.errors import UserError
+from support.errors import UserError, check
 
 N_PITCHES = 128  # that MIDI knows
 DRUMS = 9  # the channel, counted from 0, on which a number says which drum, and is no pitch
@@ -40,58 +38,41 @@ LATE = 0.01
 # What a file may claim. The largest of the Nottingham collection has 34 KB and 600 steps.
 LARGEST = 2**20  # bytes
 LONGEST = 100_000  # time steps
-# Bytes above 127 on end. A number has three of them at most, a text in some scripts has more. Of a
-# million mido would make one number, in minutes.
-LONGEST_RUN = 4000
+LONGEST_RUN = 4000  # bytes above 127: three in a number, more in a text; of a million mido would
+# make one number, in minutes
+
+File = str | os.PathLike | tuple[str, bytes]  # or the name and the content of one in an archive
 
 
-@dataclass(frozen=True)
-class Tune:
-    """What :func:`midiread` gives.
-
-    :param piano_roll: 0 or 1, uint8 (time steps, r[1] - r[0])
-    :param r: numbers of the lowest note, and of the one above the highest
-    :param dt: length of a time step in seconds
-    :param name: name of the file
-    """
+class Tune(NamedTuple):
+    """A piano-roll, uint8 (time steps, r[1] - r[0]), and the name of the file, on one line."""
 
     piano_roll: numpy.ndarray
-    r: tuple[int, int]
-    dt: float
-    name: str = ''
+    name: str
 
 
 def check_resolution(r: tuple[int, int], dt: float) -> None:
-    """See that ``r`` and ``dt`` can be those of a piano-roll.
-
-    :raises UserError: when not
-    """
-    if not (len(r) == 2 and 0 <= r[0] < r[1] <= N_PITCHES):
-        raise UserError(f'the range of notes is {tuple(r)}: give the lowest one and the one above '
-                        f'the highest, from 0 to {N_PITCHES}')
-    if not 0.001 <= dt <= 60:
-        raise UserError(f'a time step of {dt} seconds was asked for: give 0.001 to 60')
+    """Raise a UserError unless ``r`` and ``dt`` can be those of a piano-roll."""
+    if not 0 <= r[0] < r[1] <= N_PITCHES:
+        raise UserError(f'`r` is the range {r}: give the lowest note and the one above the highest, '
+                        f'from 0 to {N_PITCHES}')
+    check(0.001, 60, dt=dt)
 
 
-# Reading ----------------------------------------------------------------------------------------
-
-def midiread(filename: str | os.PathLike | tuple[str, bytes], r: tuple[int, int] = (21, 109),
-             dt: float = 0.3) -> Tune:
+def midiread(filename: File, r: tuple[int, int] = (21, 109), dt: float = 0.3) -> Tune:
     """Read a MIDI file of type 0 or 1; notes on all its tracks and channels, but for the drums.
 
-    :param filename: a path, or a pair of a name and the content of a file, for one in an archive
-    :param r: numbers of the lowest note, and of the one above the highest; others are left out
-    :param dt: length of a time step in seconds; a shorter note may fall between two of them
-    :raises UserError: when the file is broken, or claims to be longer than ``LONGEST`` steps
-    :raises OSError: when it cannot be opened, or the disk fails
+    Notes outside of ``r`` are left out; one shorter than ``dt`` may fall between two time steps.
+
+    :raises UserError: when the file cannot be read, or claims to be longer than ``LONGEST`` steps
     """
     check_resolution(r, dt)
-    if isinstance(filename, tuple):
-        name, content = filename
-    else:
-        with open(filename, 'rb') as file:
-            name, content = os.fspath(filename), file.read(LARGEST + 1)
+    path, content = filename if isinstance(filename, tuple) else (filename, None)
+    name = ' '.join(str(path).split())
     try:
+        if content is None:
+            with open(path, 'rb') as file:
+                content = file.read(LARGEST + 1)
         notes, end = _notes(content)
         # In rows, as everywhere: rounded to ticks, the longest tune may last a little longer.
         if end / dt - LATE > LONGEST:
@@ -99,39 +80,31 @@ def midiread(filename: str | os.PathLike | tuple[str, bytes], r: tuple[int, int]
     except Exception as error:
         # The parser can fail in a dozen ways, and says so by exceptions of as many types.
         reason = ' '.join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f'{_shown(filename)}: cannot be read as MIDI, it is damaged or something '
-                        f'else ({reason}): delete it, or replace it by a good copy.') from error
+        raise UserError(f'{name}: cannot be read as MIDI ({reason}): delete it, or replace it by a '
+                        'good copy.') from error
     piano_roll = numpy.zeros((_first_step(end, dt), N_PITCHES), dtype='uint8')
     for pitch, start, stop in notes:
         piano_roll[_first_step(start, dt):_first_step(stop, dt), pitch] = 1
-    return Tune(numpy.ascontiguousarray(piano_roll[:, slice(*r)]), (r[0], r[1]), dt,
-                Path(name).name)
+    return Tune(numpy.ascontiguousarray(piano_roll[:, slice(*r)]), name)
 
 
-def read_all(paths: Iterable[str | os.PathLike | tuple[str, bytes]],
-             r: tuple[int, int] = (21, 109), dt: float = 0.3) -> list[Tune]:
+def read_all(files: Iterable[File], r: tuple[int, int] = (21, 109),
+             dt: float = 0.3) -> list[Tune]:
     """Read many files; one that is broken, unreadable or empty is reported on stderr and left out.
 
-    :param paths: as for :func:`midiread`
     :raises UserError: when none is left
     """
-    check_resolution(r, dt)
-    tunes, n_files = [], 0
-    for path in paths:
-        n_files += 1
+    tunes = []
+    for file in files:
         try:
-            tune = midiread(path, r, dt)
+            tune = midiread(file, r, dt)
             if not tune.piano_roll.any():
-                raise UserError(f'{_shown(path)}: has no note from {r[0]} to {r[1] - 1}.')
+                raise UserError(f'{tune.name}: has no note from {r[0]} to {r[1] - 1}.')
+            tunes.append(tune)
         except UserError as error:
             print(f'NOTICE: {error} It is left out.', file=sys.stderr)
-        except OSError as error:
-            print(f'NOTICE: {_shown(path)}: cannot be read ({error.strerror}): see that it is a '
-                  'file, and one that you may read. It is left out.', file=sys.stderr)
-        else:
-            tunes.append(tune)
     if not tunes:
-        raise UserError(f'none of {n_files} MIDI files can be used: give a folder of tunes, *.mid')
+        raise UserError('there is no MIDI file that can be used: give a folder of tunes, *.mid')
     return tunes
 
 
@@ -140,25 +113,17 @@ def _first_step(seconds, dt):
     return max(0, math.ceil(seconds / dt - LATE))
 
 
-def _shown(filename):
-    """The name on one line, whatever it is."""
-    return ' '.join(str(filename[0] if isinstance(filename, tuple) else filename).split())
-
-
 def _notes(content):
     """Triples of pitch, start and end in seconds, and the end of the whole."""
-    if len(content) > LARGEST:
-        raise ValueError(f'it has more than {LARGEST} bytes, which no tune needs')
-    if max(map(len, re.findall(rb'[\x80-\xff]+', content)), default=0) > LONGEST_RUN:
-        raise ValueError('it holds a number without an end')
+    runs = re.findall(rb'[\x80-\xff]+', content)
+    if len(content) > LARGEST or max(map(len, runs), default=0) > LONGEST_RUN:
+        raise ValueError(f'it has more than {LARGEST} bytes, or a number without an end')
     midi = mido.MidiFile(file=io.BytesIO(content))
     if midi.type not in (0, 1) or midi.ticks_per_beat <= 0:
         raise ValueError(f'MIDI of type {midi.type}, or time in frames of film, is not supported')
     notes, now, starts = [], 0., {}
     for message in midi:  # of all tracks together, with times in seconds
         now += message.time
-        if message.type == 'set_tempo' and message.tempo == 0:
-            raise ValueError('it has a tempo of 0')
         if message.type not in ('note_on', 'note_off') or message.channel == DRUMS:
             continue
         # Notes of one pitch may overlap: it sounds from the first start to the last end.
@@ -174,8 +139,6 @@ def _notes(content):
     return notes, now
 
 
-# Writing ----------------------------------------------------------------------------------------
-
 def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
               r: tuple[int, int] = (21, 109), dt: float = 0.3) -> None:
     """Write a piano-roll as a MIDI file; :func:`midiread` with ``r`` and ``dt`` gives it back.
@@ -183,23 +146,21 @@ def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
     A note that sounds in several rows on end is one long note. The same roll, the same bytes.
 
     :param filename: a path, or a file that is open for writing bytes
-    :param piano_roll: 0 or 1, of any type, (time steps, r[1] - r[0])
-    :param r: numbers of the lowest note, and of the one above the highest
-    :param dt: length of a time step in seconds
-    :raises UserError: when this is no piano-roll, or has so many notes that :func:`midiread` would
+    :raises UserError: when it is no piano-roll, or has so many notes that :func:`midiread` might
         refuse the file; nothing is written then
     """
     check_resolution(r, dt)
     roll = numpy.asarray(piano_roll)
-    if roll.ndim != 2 or roll.shape[1] != r[1] - r[0] or len(roll) > LONGEST:
-        raise UserError(f'a piano-roll of shape {roll.shape} was given: it has to be (time steps, '
-                        f'{r[1] - r[0]}), with {LONGEST} steps at most')
-    if not ((roll == 0) | (roll == 1)).all():
-        raise UserError('a piano-roll consists of 0 and 1, but other values were given')
-    changes = _changes(roll)
-    # Each takes three bytes at least: what is far too large is refused before it takes gigabytes.
-    if 3 * numpy.count_nonzero(changes) > LARGEST:
-        raise _too_large()
+    if (roll.ndim != 2 or roll.shape[1] != r[1] - r[0] or len(roll) > LONGEST
+            or not ((roll == 0) | (roll == 1)).all()):
+        raise UserError(f'`piano_roll` is {roll.dtype} of shape {roll.shape}: give 0 and 1, (time '
+                        f'steps, {r[1] - r[0]}), with {LONGEST} steps at most')
+    # 1 where a note begins and -1 where one ends; in the file each takes 8 bytes at most.
+    silence = numpy.int8(0)
+    changes = numpy.diff(roll.astype('int8'), axis=0, prepend=silence, append=silence)
+    if 8 * numpy.count_nonzero(changes) > LARGEST:
+        raise UserError(f'`piano_roll` has more than {LARGEST // 16} notes, and midiread would not '
+                        'read them again: write it in several pieces')
     # A beat is a time step where the format allows, so that a step is a whole number of ticks.
     tempo = min(max(1, round(1e6 * dt)), 2**24 - 1)
     track = mido.MidiTrack([mido.MetaMessage('set_tempo', tempo=tempo)])
@@ -211,66 +172,46 @@ def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
         now = tick
     end = round(len(roll) * dt * 1e6 / tempo * TICKS)
     track.append(mido.MetaMessage('end_of_track', time=end - now))
-    content = io.BytesIO()
-    mido.MidiFile(type=0, ticks_per_beat=TICKS, tracks=[track]).save(file=content)
-    if len(content.getvalue()) > LARGEST:
-        raise _too_large()
+    midi = mido.MidiFile(type=0, ticks_per_beat=TICKS, tracks=[track])
     if hasattr(filename, 'write'):
-        filename.write(content.getvalue())
+        midi.save(file=filename)
     else:
-        Path(filename).write_bytes(content.getvalue())
+        midi.save(filename)
 
-
-def _changes(roll):
-    """1 where a note begins and -1 where one ends, else 0, int8 (time steps + 1, notes)."""
-    silence = numpy.zeros((1, roll.shape[1]), dtype='int8')
-    return numpy.diff(numpy.concatenate([silence, roll.astype('int8'), silence]), axis=0)
-
-
-def _too_large():
-    return UserError(f'a piano-roll was given whose notes need more than {LARGEST} bytes of MIDI, '
-                     'which midiread would not read again: write it in several pieces')
-
-
-# Tonality ---------------------------------------------------------------------------------------
 
 # How well each of the twelve tones, from the tonic up, fits into a key, as listeners rated it.
-MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
-MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
+PROFILES = {
+    'major': (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
+    'minor': (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)}
 
 
 def tonality(piano_roll: numpy.ndarray, r: tuple[int, int] = (21, 109)) -> tuple[int, str]:
     """The key of a tune: the one whose profile correlates best with how long each tone sounds.
 
-    :param piano_roll: (time steps, r[1] - r[0])
     :return: the tonic, from 0 for C to 11 for B, and 'major' or 'minor'
     """
     durations = numpy.zeros(12)
     numpy.add.at(durations, numpy.arange(*r) % 12, numpy.asarray(piano_roll).sum(axis=0))
     if numpy.ptp(durations) == 0:  # nothing, or everything, sounds: no key is better than another
         return 0, 'major'
-    return max(((tonic, mode) for mode in ('major', 'minor') for tonic in range(12)),
+    return max(((tonic, mode) for mode in PROFILES for tonic in range(12)),
                key=lambda key: numpy.corrcoef(
-                   numpy.roll(MAJOR if key[1] == 'major' else MINOR, key[0]), durations)[0, 1])
+                   numpy.roll(PROFILES[key[1]], key[0]), durations)[0, 1])
 
 
 def transposed(piano_roll: numpy.ndarray, r: tuple[int, int] = (21, 109)) -> numpy.ndarray:
     """The tune in C major or A minor, which have the same tones, by the shortest way there.
 
-    :param piano_roll: (time steps, r[1] - r[0])
     :return: the same shape and type; a note that would leave the range is put an octave back
     """
-    tonic, mode = tonality(piano_roll, r)
-    shift = (0 if mode == 'major' else 9) - tonic
-    shift = (shift + 6) % 12 - 6  # from -6 to 5 semitones
     width = r[1] - r[0]
-    columns = numpy.arange(width) + shift
-    columns = numpy.where(columns < 0, columns + 12, columns)
-    columns = numpy.where(columns >= width, columns - 12, columns)
-    if columns.min() < 0:
-        raise UserError(f'notes from {r[0]} to {r[1] - 1} are less than an octave: give a wider '
-                        'range, or do not transpose')
+    if width < 12:
+        raise UserError(f'`r` is {r}, less than an octave: give a wider range, or do not transpose')
+    tonic, mode = tonality(piano_roll, r)
+    shift = ((0 if mode == 'major' else 9) - tonic + 6) % 12 - 6  # from -6 to 5 semitones
     result = numpy.zeros_like(piano_roll)
-    for old, new in enumerate(columns):
+    for old in range(width):
+        new = old + shift
+        new += 12 if new < 0 else -12 if new >= width else 0
         result[:, new] = numpy.maximum(result[:, new], piano_roll[:, old])
     return result
