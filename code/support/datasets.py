@@ -26,13 +26,14 @@ import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import math
 import os
 import pickle
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,34 +42,34 @@ import numpy
 
 from support import tunes
 from support.digits import VERSION, make_digits
-from support.download import DownloadError, downloaded_mnist, downloaded_nottingham
+from support.download import DownloadError, downloaded
 from support.errors import UserError
+from support.folders import written_atomically
 
 DATA_FOLDER = Path(__file__).resolve().parents[2] / 'data'
 LARGEST = 2 * 1024**3  # bytes of a file, once it is unpacked, and of the arrays made from it
 LARGEST_LABEL = 65535
+SPLITS = ('train', 'valid', 'test')
 
-Arrays = list[tuple[numpy.ndarray, numpy.ndarray]]  # pairs of images and labels
+Pair = tuple[numpy.ndarray, numpy.ndarray]  # images and labels
 
 
 @dataclass(frozen=True)
 class ImageData:
     """A data set, read and checked.
 
-    :param name: name of the file or folder it was read from, or 'digits'
+    :param name: of the file or folder it was read from, or 'digits'
     :param sha256: hash of the six arrays with their shapes: of the content, not of the file
     :param train: images, float32 (n, n_in) in [0, 1], C-contiguous, and labels, int32 (n,)
-    :param valid: the same for the validation set
-    :param test: the same for the test set
-    :param image_shape: (height, width) of an image, with height * width = n_in
+    :param image_shape: (height, width), with height * width = n_in
     :param n_classes: the greatest label of all three sets, plus 1
     """
 
     name: str
     sha256: str
-    train: tuple[numpy.ndarray, numpy.ndarray]
-    valid: tuple[numpy.ndarray, numpy.ndarray]
-    test: tuple[numpy.ndarray, numpy.ndarray]
+    train: Pair
+    valid: Pair
+    test: Pair
     image_shape: tuple[int, int]
     n_classes: int
 
@@ -87,62 +88,29 @@ def read(dataset: str | os.PathLike | None = None) -> ImageData:
         or, where it can be neither found nor downloaded, `digits` and a notice on stderr.
     :raises UserError: for a data set that is not found, or whose file is broken
     """
+    # The file and the folder hold the same arrays: one stands for the other.
+    return named(dataset, {'mnist': read_mnist, 'mnist.pkl.gz': read_mnist, 'digits': read_digits},
+                 read_path)
+
+
+def named(dataset: str | os.PathLike | None, known: dict[str, Callable[[], Any]],
+          read_other: Callable[[Path], Any]) -> Any:
+    """What the user has named. None: the first one known, or else the last one, and a notice."""
     if dataset is None:
+        first, *_, dataset = known
         try:
-            return read_mnist()
+            return known[first]()
         except DownloadError as error:
-            print(f'NOTICE: {error} Going on with digits, the small data set made by this project: '
-                  'its results are not those of MNIST.', file=sys.stderr)
-            return read_digits()
+            print(f'NOTICE: {error} Going on with {dataset}, a small collection made by this '
+                  f'project: its results are not those of {first}.', file=sys.stderr)
     name = os.path.expanduser(os.fsdecode(dataset))
-    if name == 'digits':
-        return read_digits()
-    if name in ('mnist', 'mnist.pkl.gz'):  # the same arrays: one stands for the other
-        return read_mnist()
-    return read_path(existing(name))
-
-
-def read_mnist() -> ImageData:
-    """MNIST, from where it is, or from one of its mirrors.
-
-    :raises DownloadError: when it is not here and cannot be had
-    """
-    path = find('mnist.pkl.gz')
-    for folder in [folder / 'mnist' for folder in search_folders()]:
-        n_found = sum(idx_path(folder, *file) is not None for file in IDX_FILES)
-        # Some, but not all: in `data/` that is a download that was cut short, and is completed.
-        # Anywhere else it is the user's mistake, which reading the folder will explain.
-        if n_found == len(IDX_FILES) or (n_found and folder != DATA_FOLDER / 'mnist'):
-            path = path or folder
-    if path is not None:
-        return read_path(path)
-    with downloaded_mnist(DATA_FOLDER) as folder:
-        return read_path(folder)
-
-
-def read_digits() -> ImageData:
-    """The data set drawn by `support.digits`, kept in `data/` where that is writable."""
-    cache = DATA_FOLDER / f'digits-{VERSION}.npz'
-    with contextlib.suppress(UserError, OSError):  # broken, or not there: made anew
-        return read_path(cache, 'digits')
-    digits = make_digits()
-    with contextlib.suppress(OSError):  # made anew the next time, too
-        DATA_FOLDER.mkdir(parents=True, exist_ok=True)
-        part = cache.with_name(f'.{cache.name}.part')
-        arrays = [array for pair in digits for array in pair]
-        with open(part, 'wb') as file:
-            numpy.savez_compressed(
-                file, **dict(zip(NPZ_KEYS, arrays, strict=True)))  # type: ignore[arg-type]
-        os.replace(part, cache)
-    return checked(cache, digits, 'digits')
-
-
-# Where things are -------------------------------------------------------------------------------
-
-def search_folders() -> list[Path]:
-    """Where a bare name is looked up, in this order."""
-    named = os.environ.get('DLT_DATA_DIR')
-    return [Path.cwd(), *([Path(named).expanduser()] if named else []), DATA_FOLDER]
+    if name in known:
+        return known[name]()
+    path = find(name)
+    if path is None:
+        raise UserError(f'there is no {name!r}: give the path of a data set, or the name of one in '
+                        f'{", ".join(map(str, search_folders()))} (DLT_DATA_DIR adds a folder).')
+    return read_other(path)
 
 
 def find(name: str) -> Path | None:
@@ -151,22 +119,35 @@ def find(name: str) -> Path | None:
     return next((f / name for f in folders if name and os.path.exists(f / name)), None)
 
 
-def existing(name: str) -> Path:
-    """What :func:`find` finds.
-
-    :raises UserError: when there is nothing
-    """
-    path = find(name)
-    if path is not None:
-        return path
-    if os.path.dirname(name):
-        raise UserError(f'there is no data set {name}: correct the path.')
-    folders = ', '.join(map(str, search_folders()))
-    raise UserError(f'the data set {name!r} was found in none of {folders}: put it into one of '
-                    'them, set DLT_DATA_DIR to its folder, or give its path.')
+def search_folders() -> list[Path]:
+    """Where a bare name is looked up, in this order."""
+    own = os.environ.get('DLT_DATA_DIR')
+    return [Path.cwd(), *([Path(own).expanduser()] if own else []), DATA_FOLDER]
 
 
-# Reading ----------------------------------------------------------------------------------------
+def read_mnist() -> ImageData:
+    """MNIST, from where it is, or from one of its mirrors."""
+    # The images to train on are downloaded last: without them, a download has been cut short.
+    folders = [folder / 'mnist' for folder in search_folders()
+               if idx_path(folder / 'mnist', *IDX_FILES[0])]
+    path = find('mnist.pkl.gz') or next(iter(folders), None)
+    with contextlib.nullcontext(path) if path else downloaded('mnist', DATA_FOLDER) as path:
+        return read_path(path)
+
+
+def read_digits() -> ImageData:
+    """The data set drawn by `support.digits`, kept in `data/` where that is writable."""
+    cache = DATA_FOLDER / f'digits-{VERSION}.npz'
+    with contextlib.suppress(UserError):  # broken, or not there: made anew
+        return read_path(cache, 'digits')
+    digits = make_digits()
+    arrays: Any = dict(zip(NPZ_KEYS, itertools.chain(*digits), strict=True))
+    with contextlib.suppress(OSError):  # made anew the next time, too
+        DATA_FOLDER.mkdir(parents=True, exist_ok=True)
+        with written_atomically(cache, durable=False) as file:
+            numpy.savez_compressed(file, **arrays)
+    return checked(cache, digits, 'digits')
+
 
 def read_path(path: Path, name: str | None = None) -> ImageData:
     """Read the file or folder at `path`, whichever kind it is."""
@@ -174,57 +155,45 @@ def read_path(path: Path, name: str | None = None) -> ImageData:
     ending = next((end for end in READERS if path.name.lower().endswith(end)), '')
     reader = read_idx_folder if path.is_dir() else READERS.get(ending)
     if reader is None:
-        raise UserError(f'{path}: of an unknown kind: give digits, a folder of the four IDX files, '
-                        f'or a file with one of the endings {" ".join(READERS)}.')
+        raise UserError(f'{path}: of an unknown kind: give a folder of IDX files, or a file with '
+                        f'one of the endings {" ".join(READERS)}.')
     with readable(path):
         pairs = reader(path)
+        if len(pairs) == 2:
+            (x, y), test = pairs
+            n = len(x) - len(x) // 6
+            pairs = [(x[:n], y[:n]), (x[n:], y[n:]), test]
     return checked(path, pairs, name)
 
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while `path` is parsed into one line for the user.
-
-    The bytes may come from anywhere and can make a parser fail in any way (zlib, zipfile, pickle
-    and NumPy raise a dozen types between them), hence the wide net.
-    """
+    """Turn whatever goes wrong while `path` is read into one line: parsers fail in many ways."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
-        # Of some the line is there already, and errors with a number are those of the disk.
-        if isinstance(error, UserError) or isinstance(error, OSError) and error.errno:
-            raise
         reason = ' '.join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f'{path}: cannot be read, it is damaged or not what its name says '
-                        f'({reason}): delete it, or replace it by a good copy.') from error
+        raise UserError(f'{path}: cannot be read ({reason}): mend or replace it.') from error
+
+
+def check_size(path: Path, *sizes: int) -> None:
+    """Refuse more than LARGEST bytes in all, before they are in memory."""
+    if sum(sizes) > LARGEST:
+        raise UserError(f'{path}: takes more than {LARGEST} bytes when unpacked: use a part of it.')
 
 
 def unpacked(path: Path) -> bytes:
     """The content of a file, unpacked if it is compressed with gzip (whatever its name)."""
     content = io.BytesIO()
-    with readable(path), open(path, 'rb') as file:
+    with open(path, 'rb') as file:
         is_packed = file.peek(2)[:2] == b'\x1f\x8b'
         with gzip.open(file) if is_packed else file as stream:
             while block := stream.read(2**20):
                 content.write(block)
                 check_size(path, content.tell())
     return content.getvalue()
-
-
-def check_size(path: Path, size: int) -> None:
-    """Refuse what would fill the memory.
-
-    :param size: in bytes
-    :raises UserError: when there are more than LARGEST
-    """
-    if size > LARGEST:
-        raise UserError(f'{path}: takes more than {LARGEST} bytes once it is unpacked: replace it '
-                        'by a good copy, or by a part of it.')
-
-
-def check_unpacked(path: Path, archive: zipfile.ZipFile) -> None:
-    """The same for a zip: what it says of the sizes is all that zipfile will unpack."""
-    check_size(path, sum(info.file_size for info in archive.infolist()))
 
 
 # The files of a folder: the part of the name that says which, and the number of dimensions.
@@ -237,91 +206,68 @@ def idx_path(folder: Path, part: str, ndim: int) -> Path | None:
     return next((folder / name for name in names if os.path.isfile(folder / name)), None)
 
 
-def read_idx_folder(folder: Path) -> Arrays:
-    """Read the four IDX files."""
+def read_idx_folder(folder: Path) -> list[Pair]:
+    """Read the four IDX files: a magic number, the sizes (big-endian), the values."""
     arrays = []
     for part, ndim in IDX_FILES:
         path = idx_path(folder, part, ndim)
         if path is None:
-            raise UserError(f'{folder}: has no {part}-idx{ndim}-ubyte or {part}-idx{ndim}-ubyte.gz:'
-                            ' put all four IDX files there.')
+            raise UserError(f'{folder}: has no {part}-idx{ndim}-ubyte: put all four files there.')
         with readable(path):
-            arrays.append(read_idx(path, ndim))
+            content = unpacked(path)
+            if content[:4] != bytes([0, 0, 8, ndim]):
+                raise ValueError(f'it starts with {content[:4].hex()}, not with 000008{ndim:02x}')
+            shape = numpy.frombuffer(content, '>u4', ndim, offset=4)
+            arrays.append(numpy.frombuffer(content, 'u1', offset=4 + 4 * ndim).reshape(shape))
     return [(arrays[0], arrays[1]), (arrays[2], arrays[3])]
-
-
-def read_idx(path: Path, ndim: int) -> numpy.ndarray:
-    """Read one IDX file: two zero bytes, type, number of dimensions, sizes (big-endian), values.
-
-    :returns: uint8, with `ndim` dimensions
-    """
-    content = unpacked(path)
-    if content[:4] != bytes([0, 0, 8, ndim]):
-        raise ValueError(f'it starts with {content[:4].hex()}, an IDX file of bytes in {ndim} '
-                         f'dimension(s) with 000008{ndim:02x}')
-    shape = numpy.frombuffer(content, '>u4', ndim, offset=4).tolist()
-    values = numpy.frombuffer(memoryview(content)[4 + 4 * ndim:], numpy.uint8)
-    if len(values) != math.prod(shape):
-        raise ValueError(f'it has {len(values)} values, its header announces {tuple(shape)}')
-    return values.reshape(shape)
 
 
 NPZ_KEYS = ('train_x', 'train_y', 'valid_x', 'valid_y', 'test_x', 'test_y')
 KERAS_KEYS = ('x_train', 'y_train', 'x_test', 'y_test')
 
 
-def read_npz(path: Path) -> Arrays:
+def read_npz(path: Path) -> list[Pair]:
     """Read an `.npz`, with the keys that the head of this module lists."""
     with zipfile.ZipFile(path) as archive:
-        check_unpacked(path, archive)
+        check_size(path, *[info.file_size for info in archive.infolist()])
     # NumPy would leave a broken file open.
     with open(path, 'rb') as file, numpy.load(file, allow_pickle=False) as arrays:
-        keys = KERAS_KEYS if set(KERAS_KEYS) <= set(arrays.files) else NPZ_KEYS
-        if not set(keys) <= set(arrays.files):
-            raise UserError(f'{path}: holds the arrays {str(arrays.files)[:200]}: name them '
-                            f'{", ".join(NPZ_KEYS)}.')
-        found = [arrays[key] for key in keys]
-    return list(zip(found[::2], found[1::2], strict=True))
+        keys = KERAS_KEYS if 'x_train' in arrays else NPZ_KEYS
+        return [(arrays[x], arrays[y]) for x, y in zip(keys[::2], keys[1::2], strict=True)]
 
 
+@dataclass
 class Call:
     """What a pickle asks to be called, noted down: with its arguments, and the state set then."""
 
-    __match_args__ = ('name', 'arguments', 'state')
-    name, arguments, state = '', (), ()
-
-    def __init__(self, *arguments: Any):
-        self.arguments = arguments
+    name: str
+    arguments: tuple
+    state: Any = ()
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Notes down the calls that pickled arrays ask for, and calls nothing itself.
+    """Notes down the calls that pickled arrays ask for, and makes none of them.
 
-    NumPy's own functions are not called on what a file says either: with some types and states,
-    they take its bytes for the addresses of Python objects.
+    Not of NumPy's own functions either: with some types and states, they take the bytes of a file
+    for the addresses of Python objects.
     """
 
     # From Python 2 and 3, NumPy 1 and 2.
     allowed = ('numpy.ndarray', 'numpy.dtype', 'numpy.core.multiarray._reconstruct',
-               'numpy.core.multiarray.scalar', 'numpy.core.numeric._frombuffer', '_codecs.encode',
-               'builtins.bytes', '__builtin__.bytes')
+               'numpy.core.multiarray.scalar', 'numpy.core.numeric._frombuffer', '_codecs.encode')
 
-    def find_class(self, module: str, name: str) -> type:
+    def find_class(self, module: str, name: str) -> Any:
         wanted = f'{module}.{name}'.replace('numpy._core.', 'numpy.core.')  # its name in NumPy 2
         if wanted not in self.allowed:
-            raise ValueError(f'it asks for {wanted[:100]!r}, which is no part of an array and '
-                             'could run a program')
-        return type('Call', (Call,), {'name': wanted})
+            raise ValueError(f'it asks for {wanted[:100]!r}, which could run a program')
+        return lambda *arguments: Call(wanted, arguments)
 
 
 def pickled(value: Any) -> Any:
-    """The array, number, type or bytes that a :class:`Call` stands for; lists of such as well.
-
-    :raises Exception: of many types, for what is no part of an array of numbers
-    """
+    """The array, number, type or bytes that a :class:`Call` stands for; lists of such as well."""
     match value:
         case bytes() | bytearray() | int():
             return value
@@ -345,99 +291,62 @@ def pickled(value: Any) -> Any:
             raise ValueError(f'it holds an array of type {code[:9]!r}, not of numbers')
         case Call('_codecs.encode', (str(text), 'latin1')):  # bytes, in old protocols
             return text.encode('latin1')
-        case Call('builtins.bytes' | '__builtin__.bytes', ()):
-            return b''
     raise ValueError(f'it holds a {type(value).__name__} in place of an array of numbers')
 
 
-def read_pickle(path: Path) -> Arrays:
+def read_pickle(path: Path) -> list[Pair]:
     """Read a pickled triple of pairs of arrays; labels may also be a list of integers."""
-    with io.BytesIO(unpacked(path)) as content:
-        triple = ArrayUnpickler(content, encoding='bytes').load()
-        if content.read(1):
-            raise ValueError('it goes on after its end')
-    try:
-        (train_x, train_y), (valid_x, valid_y), (test_x, test_y) = triple
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f'{path}: is no triple ((train_x, train_y), (valid_x, valid_y), (test_x, test_y)): '
-            'pickle the arrays in this form.'
-        ) from error
-    return [(numpy.asarray(pickled(x)), numpy.asarray(pickled(y)))
-            for x, y in ((train_x, train_y), (valid_x, valid_y), (test_x, test_y))]
+    match ArrayUnpickler(io.BytesIO(unpacked(path)), encoding='bytes').load():
+        case [[_, _], [_, _], [_, _]] as triple:
+            return [(numpy.asarray(pickled(x)), numpy.asarray(pickled(y))) for x, y in triple]
+    raise ValueError('it is no triple ((train_x, train_y), (valid_x, valid_y), (test_x, test_y))')
 
 
 # How the name of a file ends, and what reads it: into three pairs of arrays as they are stored, or
 # two for want of a validation set. What a reader raises becomes one line for the user.
-READERS: dict[str, Callable[[Path], Arrays]] = {
+READERS: dict[str, Callable[[Path], list[Pair]]] = {
     '.npz': read_npz,
     '.pkl': read_pickle,
     '.pkl.gz': read_pickle,
-    '.pickle': read_pickle,
-    '.pickle.gz': read_pickle,
 }
 
 
-# Checking ---------------------------------------------------------------------------------------
-
-def checked(path: Path, pairs: Arrays, name: str | None = None) -> ImageData:
-    """Check the arrays and bring them into the one form that the scripts use.
-
-    :param path: where they come from, for the messages
-    :param pairs: images and labels as they are stored; the list is emptied on the way, so that
-        the memory of each array is free again as soon as it has been converted
-    :param name: name of the data set, if it is not that of the file
-    :raises UserError: when shapes, types or values are not those of images and labels
-    """
-    check_size(path, 4 * sum(x.size for x, y in pairs))
-    image_shape: Any = next((x.shape[1:] for x, y in pairs if x.ndim == 3), None)
+def checked(path: Path, pairs: list[Pair], name: str | None = None) -> ImageData:
+    """Check arrays as they are stored, and bring them into the one form that the scripts use."""
+    check_size(path, *[4 * x.size for x, y in pairs])
     sets = []
-    for which in ('training', 'validation', 'test') if len(pairs) == 3 else ('training', 'test'):
-        x, y = pairs.pop(0)
+    for which, (x, y) in zip(('training', 'validation', 'test'), pairs, strict=True):
         where = f'{path}: the {which} set'
-        images = checked_images(where, x)
-        sets.append((images, checked_labels(where, y, len(images))))
-        n_in = images.shape[1]
-        if image_shape is None:  # flat ones are squares, where that is possible
-            side = math.isqrt(n_in)
-            image_shape = (side, side) if side * side == n_in else (1, n_in)
-        if n_in != math.prod(image_shape) or x.ndim == 3 and x.shape[1:] != image_shape:
-            raise UserError(f'{where} has images of shape {x.shape[1:]}, others are {image_shape}: '
-                            'make them equal.')
-    if len(sets) == 2:
-        images, labels = sets[0]
-        n_train = len(images) - len(images) // 6
-        sets[:1] = [(images[:n_train], labels[:n_train]), (images[n_train:], labels[n_train:])]
-        if len(images) < 6:
-            raise UserError(f'{path}: has {len(images)} training images, of which a sixth has to '
-                            'be the validation set: give more.')
+        sets.append((checked_images(where, x), checked_labels(where, y, len(x))))
+    train, valid, test = sets
+
+    n_in = train[0].shape[1]
+    side = math.isqrt(n_in)  # flat images are squares, where that is possible
+    flat = (side, side) if side * side == n_in else (1, n_in)
+    image_shape: Any = next((x.shape[1:] for x, y in pairs if x.ndim == 3), flat)
+    shapes = {x.shape[1:] for x, y in pairs}
+    if not shapes <= {image_shape, (math.prod(image_shape),)}:
+        raise UserError(f'{path}: has images of the shapes {shapes}: make them equal.')
 
     sha256 = hashlib.sha256()
-    for array in (array for pair in sets for array in pair):
+    for array in itertools.chain(*sets):
         sha256.update(f'{array.dtype.name}{array.shape}'.encode())
         sha256.update(array)
-    train, valid, test = sets
     return ImageData(name or path.name, sha256.hexdigest(), train, valid, test, image_shape,
                      1 + max(int(labels.max()) for images, labels in sets))
 
 
 def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:
     """Images as float32 (n, n_in) in [0, 1]: a copy, in one piece, that may be written to."""
-    if x.dtype.kind not in 'biuf':
-        raise UserError(f'{where} has images of type {x.dtype}: store integers or floats.')
-    if x.ndim not in (2, 3):
-        raise UserError(
-            f'{where} has images of shape {x.shape}: give (n, pixels) or (n, height, width).')
-    if x.size == 0:
-        raise UserError(f'{where} is empty, its images have the shape {x.shape}: fill it.')
+    if x.dtype.kind not in 'biuf' or x.ndim not in (2, 3) or x.size == 0:
+        raise UserError(f'{where} has images of type {x.dtype} and shape {x.shape}: give integers '
+                        'or floats of shape (n, pixels) or (n, height, width).')
     is_integer = x.dtype.kind in 'iu'
-    low, high = x.min(), x.max()  # both are NaN if one pixel is
-    if numpy.isnan(low):
-        raise UserError(f'{where} has pixels that are NaN: mend them.')
     limit = 255 if is_integer else 1
-    if low < 0 or high > limit:
+    low, high = x.min(), x.max()  # both are NaN if one pixel is
+    if not 0 <= low <= high <= limit:
         raise UserError(f'{where} has {x.dtype} pixels from {low} to {high}, not within 0 to '
-                        f'{limit}: scale them.')
+                        f'{limit}: scale or mend them.')
     x = x.reshape(len(x), -1)
     # 1 / 256 is a power of two: the product is exact, and equal to what the old pickle holds.
     factor = numpy.float32(1 / 256 if is_integer else 1)
@@ -446,20 +355,13 @@ def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:
 
 def checked_labels(where: str, y: numpy.ndarray, n: int) -> numpy.ndarray:
     """Labels as int32 (n,): a copy."""
-    if y.dtype.kind not in 'iu':
-        raise UserError(f'{where} has labels of type {y.dtype}: store integers.')
-    if y.shape not in ((n,), (n, 1)):
-        raise UserError(
-            f'{where} has {n} images and labels of shape {y.shape}: give one label for each image.')
+    if y.dtype.kind not in 'iu' or y.shape not in ((n,), (n, 1)):
+        raise UserError(f'{where} has {n} images, and labels of type {y.dtype} and shape {y.shape}:'
+                        ' give one integer for each image.')
     if y.min() < 0 or y.max() > LARGEST_LABEL:
         raise UserError(f'{where} has labels from {y.min()} to {y.max()}, not within 0 to '
                         f'{LARGEST_LABEL}: number the classes from 0.')
     return y.reshape(n).astype(numpy.int32)
-
-
-# Tunes ------------------------------------------------------------------------------------------
-
-SPLITS = ('train', 'valid', 'test')
 
 
 # A file in a folder; or, from an archive, the path that it would have, and its bytes.
@@ -468,13 +370,7 @@ MidiPath = Path | tuple[str, bytes]
 
 @dataclass(frozen=True)
 class TuneFiles:
-    """MIDI files, found but not read yet, each list sorted by name.
-
-    :param name: name of the folder or archive, or 'tunes'
-    :param train: all files, where there are no folders `train`, `valid` and `test`
-    :param valid: may be empty
-    :param test: may be empty
-    """
+    """MIDI files that have not been read yet; without folders of these names, all in `train`."""
 
     name: str
     train: list[MidiPath]
@@ -485,73 +381,46 @@ class TuneFiles:
 def find_tunes(dataset: str | os.PathLike | None = None) -> TuneFiles:
     """Find a collection of tunes.
 
-    :param dataset: `tunes`, those that the project composes itself; or the name or path, as for
-        `read`, of a folder or a zip of MIDI files, with folders `train`, `valid` and `test` or
-        without. `Nottingham` is downloaded when it is not found. None: Nottingham, or, where it
-        can be neither found nor downloaded, `tunes` and a notice on stderr.
+    :param dataset: as for `read`, but of a folder or a zip of MIDI files, with folders `train`,
+        `valid` and `test` or without. In place of MNIST there is `Nottingham`, and in place of
+        `digits` there are `tunes`, which the project composes itself.
     :raises UserError: for a collection that is not found, or holds no MIDI file
     """
-    if dataset is None:
-        try:
-            return find_nottingham()
-        except DownloadError as error:
-            print(f'NOTICE: {error} Going on with tunes, a few that are composed by this project: '
-                  'the results are not those of Nottingham.', file=sys.stderr)
-            return own_tunes()
-    name = os.path.expanduser(os.fsdecode(dataset))
-    if name == 'tunes':
-        return own_tunes()
-    if name in ('Nottingham', 'Nottingham.zip'):
-        return find_nottingham()
-    return tunes_at(existing(name))
+    return named(dataset, {'Nottingham': find_nottingham, 'Nottingham.zip': find_nottingham,
+                           'tunes': own_tunes}, tunes_at)
 
 
 def find_nottingham() -> TuneFiles:
-    """The folder `Nottingham` or else `Nottingham.zip` in the search folders, or a download.
-
-    :raises DownloadError: when it is not here and cannot be had
-    """
+    """The folder `Nottingham` or else `Nottingham.zip` in the search folders, or a download."""
     path = find('Nottingham') or find('Nottingham.zip')
-    if path is not None:
+    with (contextlib.nullcontext(path) if path
+          else downloaded('Nottingham.zip', DATA_FOLDER)) as path:
         return tunes_at(path)
-    with downloaded_nottingham(DATA_FOLDER) as folder:
-        return tunes_at(folder / 'Nottingham.zip')
 
 
 def tunes_at(path: Path) -> TuneFiles:
     """The MIDI files in the folder or the zip at `path`; no name in a zip becomes a file."""
     path = Path(os.path.abspath(path))
-    if path.is_dir():
-        return split_by_folder(path, [(file.relative_to(path).as_posix(), file)
-                                      for file in path.rglob('*') if is_midi(file.name)])
-    with readable(path), zipfile.ZipFile(path) as archive:
-        check_unpacked(path, archive)
-        files = [(info.filename, (f'{path}/{info.filename}', archive.read(info)))
-                 for info in archive.infolist() if is_midi(info.filename)]
-    return split_by_folder(path, files)
-
-
-def is_midi(name: str) -> bool:
-    return name.lower().endswith(('.mid', '.midi'))
-
-
-def split_by_folder(path: Path, files: Sequence[tuple[str, MidiPath]]) -> TuneFiles:
-    """Sort MIDI files into training, validation and test set by the folders they lie in.
-
-    :param files: pairs of a name with its folders, separated by slashes, and the file
-    """
     sets: dict[str, list[MidiPath]] = {split: [] for split in (*SPLITS, '')}
-    for name, file in sorted(files, key=lambda pair: pair[0]):
-        *folders, base = name.split('/')
-        if not any(part.startswith(('.', '__MACOSX')) for part in (*folders, base)):
-            sets[next((part for part in reversed(folders) if part in SPLITS), '')].append(file)
-    outside = sets.pop('')
-    if not any(sets.values()):
-        sets['train'] = outside
+    with (readable(path),
+          contextlib.nullcontext() if path.is_dir() else zipfile.ZipFile(path) as archive):
+        if archive is None:
+            names = [file.relative_to(path).as_posix() for file in path.rglob('*')]
+        else:
+            check_size(path, *[info.file_size for info in archive.infolist()])
+            names = archive.namelist()
+        for name in sorted(names):
+            parts = name.split('/')
+            if (name.lower().endswith(('.mid', '.midi'))
+                    and not any(part.startswith(('.', '__MACOSX')) for part in parts)):
+                split = next((part for part in reversed(parts[:-1]) if part in SPLITS), '')
+                sets[split].append((f'{path}/{name}', archive.read(name)) if archive
+                                   else path / name)
+    if not any(sets[split] for split in SPLITS):
+        sets['train'] = sets['']
     if not sets['train']:
-        raise UserError(f'{path}: holds no *.mid to train on: give a folder or a zip of MIDI '
-                        'files, with folders train, valid and test or without.')
-    return TuneFiles(path.name, **sets)
+        raise UserError(f'{path}: holds no *.mid to train on: give a folder or a zip of them.')
+    return TuneFiles(path.name, *[sets[split] for split in SPLITS])
 
 
 def own_tunes() -> TuneFiles:

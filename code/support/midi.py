@@ -25,7 +25,7 @@ from typing import BinaryIO, NamedTuple
 import mido
 import numpy
 
-from support.errors import UserError, check
+from support.errors import UserError
 
 N_PITCHES = 128  # that MIDI knows
 DRUMS = 9  # the channel, counted from 0, on which a number says which drum, and is no pitch
@@ -54,9 +54,10 @@ class Tune(NamedTuple):
 def check_resolution(r: tuple[int, int], dt: float) -> None:
     """Raise a UserError unless ``r`` and ``dt`` can be those of a piano-roll."""
     if not 0 <= r[0] < r[1] <= N_PITCHES:
-        raise UserError(f'`r` is the range {r}: give the lowest note and the one above the highest, '
-                        f'from 0 to {N_PITCHES}')
-    check(0.001, 60, dt=dt)
+        raise UserError(f'`r` is the range {r}: give the lowest note and the one above the '
+                        f'highest, from 0 to {N_PITCHES}')
+    if not 0.001 <= dt <= 60:
+        raise UserError(f'`dt` is a time step of {dt} seconds: give 0.001 to 60')
 
 
 def midiread(filename: File, r: tuple[int, int] = (21, 109), dt: float = 0.3) -> Tune:
