@@ -13,9 +13,9 @@ adding a number to it. The steps, with N images at once:
 """
 
 import os
-from typing import Any
 
 import numpy
+from PIL import Image, ImageDraw, ImageFont
 
 from support.errors import UserError
 
@@ -35,13 +35,10 @@ MATPLOTLIB_FONTS = (
 )
 
 
-def make_digits(
-    seed: int = SEED, sizes: tuple[int, int, int] = SIZES
-) -> list[tuple[numpy.ndarray, numpy.ndarray]]:
+def make_digits(seed: int = SEED, sizes: tuple[int, int, int] = SIZES
+                ) -> list[tuple[numpy.ndarray, numpy.ndarray]]:
     """Draw training, validation and test images; the same seed gives the same bytes.
 
-    :param seed: seed of the `RandomState` that everything is drawn from
-    :param sizes: number of images in the training, the validation and the test set
     :returns: three pairs (images, labels): uint8 (n, 28, 28), white on black, and uint8 (n,);
         each class has the same share of each set, in random order
     :raises UserError: where the fonts cannot be read
@@ -58,86 +55,52 @@ def make_digits(
 
 
 def glyph_distances() -> numpy.ndarray:
-    """Signed distances to the outlines of every digit in every font.
-
-    :returns: float32 (n_fonts, 10, GLYPH, GLYPH), in units of the digit's height, positive inside
-    :raises UserError: where a font is missing, or has no digits
-    """
-    import matplotlib
-    from PIL import Image, ImageDraw, ImageFont
+    """The distance fields, float32 (fonts, 10, GLYPH, GLYPH), in units of a digit's height."""
+    import matplotlib  # this and SciPy's images are slow to import, and needed but once
     from scipy import ndimage
 
     folder = os.path.join(matplotlib.get_data_path(), 'fonts', 'ttf')
-    # The basic layout engine, because the other one is not there in every build of Pillow.
-    layout = ImageFont.Layout.BASIC
     try:
-        fonts: list[Any] = [
-            ImageFont.truetype(os.path.join(folder, name), GLYPH, layout_engine=layout)
-            for name in MATPLOTLIB_FONTS
-        ]
-        fonts.append(ImageFont.load_default(GLYPH))
+        # The basic layout engine, because the other one is not there in every build of Pillow.
+        fonts = [ImageFont.truetype(os.path.join(folder, name), GLYPH,
+                                    layout_engine=ImageFont.Layout.BASIC)
+                 for name in MATPLOTLIB_FONTS] + [ImageFont.load_default(GLYPH)]
     except (OSError, ImportError) as error:
-        raise UserError(
-            f'the digits cannot be drawn, a font of matplotlib or Pillow is missing ({error}): '
-            'install both again, or give a data set by its path'
-        ) from error
+        raise UserError(f'the digits cannot be drawn, a font of matplotlib or Pillow is missing '
+                        f'({error}): install both again, or give another data set') from error
 
     glyphs = numpy.empty((len(fonts), 10, GLYPH, GLYPH), dtype=numpy.float32)
-    for f, font in enumerate(fonts):
-        for digit in range(10):
-            image = Image.new('L', (GLYPH, GLYPH))
-            # 'mm' puts the middle of the line there; what is left is centred by mass later.
-            ImageDraw.Draw(image).text(
-                (GLYPH / 2, GLYPH / 2), str(digit), fill=255, font=font, anchor='mm'
-            )
-            inside = numpy.asarray(image) >= 128
-            rows = numpy.flatnonzero(inside.any(axis=1))
-            if len(rows) == 0:
-                raise UserError(
-                    f'the digits cannot be drawn, {font.getname()} has no {digit}: '
-                    'install matplotlib and Pillow again, or give a data set by its path'
-                )
-            distance = ndimage.distance_transform_edt(inside)
-            distance -= ndimage.distance_transform_edt(~inside)
-            glyphs[f, digit] = distance / (rows[-1] - rows[0] + 1)
+    for f, digit in numpy.ndindex(len(fonts), 10):
+        image = Image.new('L', (GLYPH, GLYPH))
+        # 'mm' puts the middle of the line there; what is left is centred by mass later.
+        ImageDraw.Draw(image).text((GLYPH / 2, GLYPH / 2), str(digit), fill=255, font=fonts[f],
+                                   anchor='mm')
+        inside = numpy.asarray(image) >= 128
+        rows = numpy.flatnonzero(inside.any(axis=1))
+        distance = ndimage.distance_transform_edt(inside)
+        distance -= ndimage.distance_transform_edt(~inside)
+        glyphs[f, digit] = distance / (rows[-1] - rows[0] + 1)
     return glyphs
 
 
 def draw(rng: numpy.random.RandomState, glyphs: numpy.ndarray,
          labels: numpy.ndarray) -> numpy.ndarray:
-    """Draw one image for each label.
-
-    :param glyphs: what `glyph_distances` returns
-    :param labels: the digits to draw, int (n,)
-    :returns: uint8 (n, 28, 28)
-    """
-    from scipy import ndimage
-
+    """Draw one image for each label, uint8 (n, 28, 28), from what `glyph_distances` returns."""
     n = len(labels)
-    fonts = rng.randint(len(glyphs), size=n)
-    templates = glyphs[fonts, labels]  # (n, GLYPH, GLYPH)
-    image_index = numpy.arange(n, dtype=numpy.float32)[:, None, None]
-
-    rows, columns = deformed_grid(rng, n)
-    which = numpy.broadcast_to(image_index, rows.shape)
-    # Outside of the picture the distance is as at its border: the nearest value is negative too.
-    field = ndimage.map_coordinates(templates, [which, rows, columns], order=1, mode='nearest')
+    templates = glyphs[rng.randint(len(glyphs), size=n), labels]  # (n, GLYPH, GLYPH)
+    field = sampled(templates, *deformed_grid(rng, n))  # (n, CANVAS, CANVAS)
 
     # The thickness is drawn in pixels of the final image, where the digit is BOX pixels high.
     pen = rng.uniform(-0.1, 1.0, size=(n, 1, 1)).astype(numpy.float32)
     # A light font loses its strokes when it is made thinner by more than they are thick.
     half_stroke = BOX * templates.max(axis=(1, 2))[:, None, None]
     pen = numpy.maximum(pen, 1.25 - half_stroke)
-    ink = BOX * field + pen > 0  # (n, CANVAS, CANVAS)
-    side, row_mass, column_mass = boxes(ink)
+    side, row_mass, column_mass = boxes(BOX * field + pen > 0)
 
     # Pixel (i, j) of the image shows the canvas at `mass + (pixel - centre) * side / BOX`.
     pixel = numpy.arange(SIDE, dtype=numpy.float32) - (SIDE - 1) / 2
     scale = side / BOX
-    rows = row_mass[:, None, None] + scale[:, None, None] * pixel[:, None]
-    columns = column_mass[:, None, None] + scale[:, None, None] * pixel
-    which, rows, columns = numpy.broadcast_arrays(image_index, rows, columns)
-    field = ndimage.map_coordinates(field, [which, rows, columns], order=1, mode='nearest')
+    field = sampled(field, row_mass + scale * pixel[:, None], column_mass + scale * pixel)
 
     roughness = rng.normal(0, 0.12, size=field.shape)
     pressure = rng.uniform(0.75, 1, size=(n, 1, 1))
@@ -145,11 +108,17 @@ def draw(rng: numpy.random.RandomState, glyphs: numpy.ndarray,
     return numpy.round(255 * grey).astype(numpy.uint8)
 
 
-def deformed_grid(rng: numpy.random.RandomState, n: int) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Where in the picture of its glyph each point of a canvas looks: affine map and elastic noise.
+def sampled(fields: numpy.ndarray, rows: numpy.ndarray, columns: numpy.ndarray) -> numpy.ndarray:
+    """Values of each field between its entries; outside they are as at the border, and negative."""
+    from scipy import ndimage
 
-    :returns: row and column coordinates, each float32 (n, CANVAS, CANVAS)
-    """
+    which = numpy.arange(len(fields), dtype=numpy.float32)[:, None, None]
+    return ndimage.map_coordinates(fields, numpy.broadcast_arrays(which, rows, columns), order=1,
+                                   mode='nearest')
+
+
+def deformed_grid(rng: numpy.random.RandomState, n: int) -> list[numpy.ndarray]:
+    """Which rows and columns of its glyph each canvas shows: affine map and elastic noise."""
     from scipy import ndimage
 
     angle = rng.normal(0, 0.12, size=n)  # in radians
@@ -157,11 +126,8 @@ def deformed_grid(rng: numpy.random.RandomState, n: int) -> tuple[numpy.ndarray,
     stretch = numpy.exp(rng.normal(0, 0.14, size=n))  # of the height, at the expense of the width
     # `A` takes a direction on the canvas to one in the picture; its determinant is 1.
     cos, sin = numpy.cos(angle), numpy.sin(angle)
-    A = numpy.empty((n, 2, 2), dtype=numpy.float32)
-    A[:, 0, 0] = cos / stretch
-    A[:, 0, 1] = sin / stretch
-    A[:, 1, 0] = (slant * cos - sin) * stretch
-    A[:, 1, 1] = (slant * sin + cos) * stretch
+    A = numpy.array([[cos / stretch, sin / stretch],
+                     [(slant * cos - sin) * stretch, (slant * sin + cos) * stretch]], numpy.float32)
 
     # Neighbours must move together, or the stroke would tear: noise smoothed over a quarter of the
     # digit and scaled to the wanted standard deviation, in pixels of the picture.
@@ -170,28 +136,19 @@ def deformed_grid(rng: numpy.random.RandomState, n: int) -> tuple[numpy.ndarray,
     noise *= rng.uniform(1, 5, size=(n, 1, 1)).astype(numpy.float32) / noise.std()
 
     # The canvas is a quarter wider than the picture, so that a slanted digit keeps its corners.
-    step = 1.25 * GLYPH / CANVAS
-    u = (numpy.arange(CANVAS, dtype=numpy.float32) - (CANVAS - 1) / 2) * step
-    u, v = u[:, None], u[None, :]
-    middle = (GLYPH - 1) / 2
-    rows = middle + A[:, 0, 0, None, None] * u + A[:, 0, 1, None, None] * v + noise[0]
-    columns = middle + A[:, 1, 0, None, None] * u + A[:, 1, 1, None, None] * v + noise[1]
-    return rows, columns
+    u = (numpy.arange(CANVAS, dtype=numpy.float32) - (CANVAS - 1) / 2) * (1.25 * GLYPH / CANVAS)
+    return [(GLYPH - 1) / 2 + a[:, None, None] * u[:, None] + b[:, None, None] * u + shift
+            for (a, b), shift in zip(A, noise, strict=True)]
 
 
-def boxes(ink: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-    """The size of each digit and where its centre of mass lies.
-
-    :param ink: which pixels belong to the digit, bool (n, height, width)
-    :returns: the longer side of the bounding box, the row and the column of the centre of mass,
-        each float32 (n,)
-    """
+def boxes(ink: numpy.ndarray) -> list[numpy.ndarray]:
+    """Longer side of the bounding box, row and column of the centre of mass, float32 (n, 1, 1)."""
     sides, centres = [], []
     for axis in (2, 1):
         profile = ink.sum(axis=axis, dtype=numpy.float32)  # mass of each row, then of each column
-        position = numpy.arange(profile.shape[1], dtype=numpy.float32)
         first = (profile > 0).argmax(axis=1)
         last = profile.shape[1] - 1 - (profile[:, ::-1] > 0).argmax(axis=1)
         sides.append(last - first + 1)
+        position = numpy.arange(profile.shape[1], dtype=numpy.float32)
         centres.append(profile @ position / profile.sum(axis=1))
-    return numpy.maximum(*sides).astype(numpy.float32), *centres
+    return [x.astype(numpy.float32)[:, None, None] for x in (numpy.maximum(*sides), *centres)]
