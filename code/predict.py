@@ -5,6 +5,7 @@ size is turned into grey levels and scaled to the size that the model was traine
 of MNIST are white on black and fill the middle of the picture; for ink on paper say ``--invert``.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,13 @@ def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[
         raise UserError(f'{output_folder} holds a run of {record["script"]}.py, which is no '
                         'classifier')
     classifier = checkpoints.load(output_folder, BUILDERS[record['script']])
-    return classifier, tuple(record['data']['image_shape'])
+    height, width = record['data']['image_shape']
+    sizes = record['model']
+    n_pixels = sizes.get('n_in') or sizes.get('n_ins') or math.prod(sizes['image_shape'])
+    if height * width != n_pixels:
+        raise UserError(f'{output_folder} holds a record in which images of {height} x {width} '
+                        f'pixels do not fit a model of {n_pixels} inputs: train it again')
+    return classifier, (height, width)
 
 
 def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -> numpy.ndarray:
@@ -52,7 +59,7 @@ def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -
     """
     try:
         with Image.open(path) as picture:
-            grey = picture.convert('L').resize(image_shape[::-1], Image.Resampling.LANCZOS)
+            grey = to_grey(picture).resize(image_shape[::-1], Image.Resampling.LANCZOS)
     except FileNotFoundError:
         raise UserError(f'there is no image {path}') from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -60,6 +67,22 @@ def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -
     if invert:
         grey = ImageOps.invert(grey)
     return numpy.asarray(grey, dtype=theano.config.floatX).ravel() / 256
+
+
+def to_grey(picture: Image.Image) -> Image.Image:
+    """A picture in 256 levels of grey: what is transparent is paper, and so white.
+
+    :raises ValueError: when its pixels are floats, of which black and white are not known
+    """
+    if picture.mode == 'F':
+        raise ValueError('its pixels are floating-point numbers; save it with 8 bits')
+    if picture.mode.startswith('I'):  # 16 bits, whatever Pillow keeps them in
+        levels = numpy.asarray(picture).clip(0, 65535) // 256
+        return Image.fromarray(levels.astype('uint8'))
+    if 'A' in picture.getbands() or 'transparency' in picture.info:
+        paper = Image.new('RGBA', picture.size, 'white')
+        picture = Image.alpha_composite(paper, picture.convert('RGBA'))
+    return picture.convert('L')
 
 
 def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | None = None,

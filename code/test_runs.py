@@ -295,7 +295,7 @@ class TestRun(RunCase):
                              [{'stage': 'training', 'epoch': '3', 'cost': repr(1 / 3)}])
 
     def test_signals(self):
-        numbers = signal.SIGINT, signal.SIGTERM
+        numbers = checkpoints.SIGNALS
         before = [signal.getsignal(number) for number in numbers]
         for number in numbers:
             with self.assertRaisesRegex(KeyboardInterrupt, 'goes on after epoch 2$'), \

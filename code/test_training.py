@@ -474,18 +474,21 @@ class TestTrainEpochs(TrainingCase):
 
     def test_divergence_is_an_error_and_leaves_the_last_checkpoint(self):
         with self.run_of([self.w]) as run, printed():
-            self.train(run, self.diverging, 2, scalars=lambda epoch: {'factor': 1.5})
+            self.train(run, self.diverging, 2, scalars=lambda epoch: {'factor': 1.4})
             before = (self.folder / 'out' / 'checkpoint.npz').read_bytes()
-            for factor in (1e30, math.nan):
+            for factor, message in (
+                    (1e30, 'a stage: in epoch 3 the cost is no longer a finite number: start anew'),
+                    (math.nan, 'a stage: in epoch 3 the cost is no longer a finite number: start'),
+                    (1.2, 'a stage: in epoch 3 a parameter has grown to 3.5e+08, so training has')):
+                self.w.set_value(numpy.full(2, 1.4 ** 46, dtype=theano.config.floatX))
                 with self.assertRaises(UserError) as caught:
                     self.train(run, self.diverging, 3,
                                scalars=lambda epoch, factor=factor: {'factor': factor})
                 self.assertNotIn('\n', str(caught.exception))
-                self.assertTrue(str(caught.exception).startswith(
-                    'a stage: in epoch 3 the cost is no longer a finite number: start anew'))
+                self.assertTrue(str(caught.exception).startswith(message), caught.exception)
         self.assertEqual((self.folder / 'out' / 'checkpoint.npz').read_bytes(), before)
         arrays = checkpoints.load_arrays(self.folder / 'out' / 'checkpoint.npz')
-        numpy.testing.assert_allclose(arrays['0_w'], 1.5 ** 46, rtol=1e-5)
+        numpy.testing.assert_allclose(arrays['0_w'], 1.4 ** 46, rtol=1e-5)
         state = json.loads(str(arrays['state']))
         self.assertEqual(state['stages']['a stage']['updates'], 46)
         self.assertEqual([row['epoch'] for row in state['history']], [1, 2])

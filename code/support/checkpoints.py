@@ -44,6 +44,9 @@ CHECKPOINT = 'checkpoint.npz'
 MODEL = 'model.npz'
 STATE = 'state'  # the entry of a checkpoint that holds the JSON text
 BEST = 'best_'  # before the names of the parameters to use
+# A terminal that is closed sends the last one, where there is such a signal.
+SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
+           if hasattr(signal, name)]
 LARGEST = 2 * 1024 ** 3  # bytes of the arrays of a file, once they are unpacked
 
 Model = TypeVar('Model')
@@ -109,6 +112,9 @@ def restore(variables: dict[str, SharedVariable], arrays: dict[str, numpy.ndarra
             raise UserError(f'{path} holds {found} for {name}, where this model has '
                             f'{present.dtype}{present.shape}: give the settings that it was '
                             'trained with')
+        if not numpy.isfinite(arrays[name]).all():
+            raise UserError(f'{path} holds numbers in {name} that are not finite: train the model '
+                            'again, with `overwrite=True`')
     for name, variable in variables.items():
         variable.set_value(arrays[name].astype(variable.dtype))
 
@@ -214,7 +220,7 @@ class Run(OutputFolder):
             super().__exit__()
             raise
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 self._old_handlers[number] = signal.signal(number, self._interrupt)
         return self
 
@@ -275,7 +281,12 @@ class Run(OutputFolder):
             self.stages, self.history, self.scores, self.is_finished, self.place = (
                 state[name] for name in ('stages', 'history', 'scores', 'is_finished', 'place'))
             self.seconds = {name: float(spent) for name, spent in old.get('seconds', {}).items()}
-        except (KeyError, ValueError, TypeError, AttributeError):
+            if not (all(type(stage['updates']) is int and 0 <= stage['updates'] < 10 ** 12
+                        for stage in self.stages.values())
+                    and all(isinstance(row['stage'], str) for row in self.history)
+                    and isinstance(self.scores, dict) and type(self.is_finished) is bool):
+                raise ValueError
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
             raise UserError(f'{path} is no checkpoint of this version: start anew with '
                             '`overwrite=True`') from None
         self.model = {name.removeprefix(BEST): self._saved.pop(name)

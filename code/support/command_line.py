@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +25,15 @@ def main(function: Any) -> None:
     """
     script = Path(sys.argv[0]).name
     started = time.monotonic()
+    for name in ('stdout', 'stderr'):
+        if getattr(sys, name) is None:  # closed: so that no file takes its number
+            setattr(sys, name, open(os.devnull, 'w'))
+        elif hasattr(getattr(sys, name), 'reconfigure'):  # for terminals that know few letters
+            getattr(sys, name).reconfigure(errors='backslashreplace')
+    try:
+        os.getcwd()
+    except OSError:
+        _stop(f'{script}: the working directory is gone: change to another one')
     try:
         tyro.cli(with_recorded_defaults(function, sys.argv[1:]),
                  config=(tyro.conf.FlagCreatePairsOff,))
@@ -32,14 +42,19 @@ def main(function: Any) -> None:
     except MemoryError as error:
         _stop(f'{script}: not enough memory ({error}); choose smaller sizes')
     except RuntimeError as error:
-        if 'RESOURCE_EXHAUSTED' not in str(error):  # the words of JAX when memory runs out
+        # The words of JAX when memory runs out, and when a device is not there.
+        if 'RESOURCE_EXHAUSTED' in str(error):
+            _stop(f'{script}: not enough memory on the device; choose smaller sizes')
+        if 'Unable to initialize backend' not in str(error):
             raise
-        _stop(f'{script}: not enough memory on the device; choose smaller sizes')
+        reason = ' '.join(str(error).split())[:200]
+        _stop(f'{script}: {reason}: see what JAX_PLATFORMS says, or leave it out')
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
         _stop(f'{script}: {error.strerror}: {error.filename or "output"}')
     except KeyboardInterrupt as interruption:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # this is the end, however often it is pressed
         hints = [UserError(hint).with_options() for hint in interruption.args]
         _stop('; '.join([f'{script}: interrupted', *hints]), status=130)
     minutes = (time.monotonic() - started) / 60

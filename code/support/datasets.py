@@ -331,7 +331,7 @@ def checked(path: Path, pairs: list[Pair], name: str | None = None) -> ImageData
     sha256 = hashlib.sha256()
     for array in itertools.chain(*sets):
         sha256.update(f'{array.dtype.name}{array.shape}'.encode())
-        sha256.update(array)
+        sha256.update(array.data)
     return ImageData(name or path.name, sha256.hexdigest(), train, valid, test, image_shape,
                      1 + max(int(labels.max()) for images, labels in sets))
 

@@ -8,6 +8,7 @@ to play with, is the same one, called with one.
 """
 
 import atexit
+import functools
 import importlib.util
 import os
 import shutil
@@ -24,6 +25,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors, toposort
+from pytensor.link import utils as link_utils
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.shape import Shape, Shape_i
 from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
@@ -65,9 +67,23 @@ def set_default_flags() -> None:
     if flags['base_compiledir'].is_default and not _is_writable(theano.config.base_compiledir):
         # The engine makes this folder when it compiles its first function, and stops if it can't.
         # The flag counts as constant after the import, so it has no setter.
-        folder = tempfile.mkdtemp(prefix='pytensor-')
-        flags['base_compiledir'].val = Path(folder)
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        flags['base_compiledir'].val = Path(_source_folder())
+
+
+@functools.cache
+def _source_folder() -> str:
+    folder = tempfile.mkdtemp(prefix='pytensor-')
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def collect_generated_sources() -> None:
+    """Let the engine write the sources that it generates into one folder, removed at the end.
+
+    It would leave each in the folder for temporary files.
+    """
+    link_utils.NamedTemporaryFile = lambda *args, **kwargs: tempfile.NamedTemporaryFile(
+        *args, **{'dir': _source_folder()} | kwargs)
 
 
 def ignore_harmless_warnings() -> None:
@@ -85,6 +101,7 @@ def _is_writable(folder: os.PathLike) -> bool:
 
 
 set_default_flags()
+collect_generated_sources()
 ignore_harmless_warnings()
 
 

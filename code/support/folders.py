@@ -6,6 +6,7 @@ are ours: a file is named in it before it is written, and no other one is replac
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -37,6 +38,11 @@ def written_atomically(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
             if durable:
                 os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f'cannot write {path} ({error.strerror}): make room there; what was '
+                        'written before is not lost, go on with `resume=True`') from None
     finally:
         part.unlink(missing_ok=True)  # what a failure, or Ctrl-C, has left
 

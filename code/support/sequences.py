@@ -63,5 +63,5 @@ class TuneData:
         sha256 = hashlib.sha256()
         for roll in rolls:
             sha256.update(str(roll.shape).encode())
-            sha256.update(numpy.ascontiguousarray(roll))
+            sha256.update(numpy.ascontiguousarray(roll).data)
         return cls(name, sha256.hexdigest(), (1, int(rolls[0].shape[1])))

@@ -29,6 +29,8 @@ from support.folders import written_atomically
 UPDATES_PER_CALL = 1000
 EXAMPLES_PER_CALL = 50_000
 
+LARGEST_WEIGHT = 1e8  # no model here means anything with one beyond, with inputs of the order of 1
+
 Row = dict[str, Any]
 
 
@@ -129,12 +131,22 @@ class Stage:
         return totals.tolist()
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint.
+
+        :raises UserError: when the parameters have diverged; the last checkpoint stays
+        """
+        n = self.step.n_minibatches
         now = time.monotonic()
         self.run.seconds[self.name] = self.run.seconds.get(self.name, 0.) + now - self._started
         self._started = now
+        largest = max(float(numpy.abs(numpy.asarray(param.get_value(borrow=True))).max())
+                      for param in self.run.params)
+        if not largest < LARGEST_WEIGHT:
+            raise UserError(f'{self.name}: in epoch {-(-self.record["updates"] // n)} a parameter '
+                            f'has grown to {largest:.1e}, so training has diverged: start anew, '
+                            'with `overwrite=True` and a smaller learning rate')
         self.record['generators'] = self.step.generator_states()
-        n_more = self.record['updates'] % self.step.n_minibatches
+        n_more = self.record['updates'] % n
         self.run.save(f'after epoch {self.epoch} of {self.name}'
                       + (f' and {n_more} minibatches' if n_more else ''))
 
