@@ -39,13 +39,13 @@ def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[
         raise UserError(f'{output_folder} holds a run of {record["script"]}.py, which is no '
                         'classifier')
     classifier = checkpoints.load(output_folder, BUILDERS[record['script']])
-    height, width = record['data']['image_shape']
     sizes = record['model']
     n_pixels = sizes.get('n_in') or sizes.get('n_ins') or math.prod(sizes['image_shape'])
-    if height * width != n_pixels:
-        raise UserError(f'{output_folder} holds a record in which images of {height} x {width} '
-                        f'pixels do not fit a model of {n_pixels} inputs: train it again')
-    return classifier, (height, width)
+    image_shape = record['data']['image_shape']
+    if len(image_shape) != 2 or math.prod(image_shape) != n_pixels:
+        raise UserError(f'{output_folder} holds a record in which images of shape {image_shape} '
+                        f'do not fit a model of {n_pixels} inputs: train it again')
+    return classifier, tuple(image_shape)
 
 
 def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -> numpy.ndarray:

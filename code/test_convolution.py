@@ -1,5 +1,6 @@
 """Tests of support.convolution."""
 
+import itertools
 from unittest import mock
 
 import numpy
@@ -24,6 +25,10 @@ SHAPES = [
 ]
 
 
+MODES = ('valid', 'full')
+BORDERS = (True, False)  # ignored or not
+
+
 def values(shapes, dtype='float64', seed=0):
     rng = numpy.random.RandomState(seed)
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
@@ -38,32 +43,29 @@ def known_convolution(images, filters, border_mode):
 
 def known_gradients(images, filters, errors, border_mode):
     """Gradients of sum(errors * convolution): correlations of the errors with the other factor."""
-    if border_mode == 'full':
-        pad_h, pad_w = filters.shape[2] - 1, filters.shape[3] - 1
-        padded = numpy.pad(images, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
-        d_padded, d_filters = known_gradients(padded, filters, errors, 'valid')
-        return d_padded[:, :, pad_h:pad_h + images.shape[2], pad_w:pad_w + images.shape[3]], \
-            d_filters
     d_images, d_filters = numpy.zeros_like(images), numpy.zeros_like(filters)
-    for n, image in enumerate(images):
-        for o, kernel in enumerate(filters):
-            for c in range(len(image)):
-                d_images[n, c] += correlate2d(errors[n, o], kernel[c], 'full')
-                d_filters[o, c] += correlate2d(image[c], errors[n, o], 'valid')[::-1, ::-1]
+    other = {'valid': 'full', 'full': 'valid'}[border_mode]
+    for n, o, c in numpy.ndindex(len(images), *filters.shape[:2]):
+        error, image, kernel = errors[n, o], images[n, c], filters[o, c]
+        d_images[n, c] += correlate2d(error, kernel, other)
+        # What is larger comes first in a valid correlation.
+        d_filters[o, c] += (correlate2d(image, error, 'valid')[::-1, ::-1]
+                            if border_mode == 'valid' else correlate2d(error, image, 'valid'))
     return d_images, d_filters
 
 
-def known_pooling(images, ds, ignore_border):
-    """A plain loop over windows."""
-    n, c, height, width = images.shape
+def windows(images, ds, ignore_border):
+    """The place of each window in the result, and where it lies in the images: a plain loop."""
     rows, columns = (size // d if ignore_border else -(-size // d)
-                     for size, d in zip((height, width), ds, strict=True))
-    maxima = numpy.empty((n, c, rows, columns), images.dtype)
-    for i in range(rows):
-        for j in range(columns):
-            window = images[:, :, i * ds[0]:(i + 1) * ds[0], j * ds[1]:(j + 1) * ds[1]]
-            maxima[:, :, i, j] = window.max((2, 3))
-    return maxima
+                     for size, d in zip(images.shape[2:], ds, strict=True))
+    for n, c, i, j in numpy.ndindex(*images.shape[:2], rows, columns):
+        yield (n, c, i, j), (n, c, slice(i * ds[0], (i + 1) * ds[0]),
+                             slice(j * ds[1], (j + 1) * ds[1]))
+
+
+def known_pooling(images, ds, ignore_border):
+    maxima = {place: images[window].max() for place, window in windows(images, ds, ignore_border)}
+    return numpy.array(list(maxima.values())).reshape(numpy.add(max(maxima), 1))
 
 
 def symbolic(array, batch_is_known=True):
@@ -72,22 +74,8 @@ def symbolic(array, batch_is_known=True):
 
 
 class TestConvolution(TestCase):
-    def test_values_and_gradients(self):
-        # In the mode of the scripts, and in their precision.
-        for shapes in SHAPES:
-            for border_mode in ('valid', 'full'):
-                with self.subTest(shapes=shapes, border_mode=border_mode):
-                    self.check(shapes, border_mode)
-
-    def test_library(self):
-        if engine.mode_name() != 'JAX':
-            self.skipTest('the library is used in JAX mode')
-        with mock.patch('support.convolution._is_on_gpu', return_value=True):
-            for shapes in SHAPES[:3]:
-                for border_mode in ('valid', 'full'):
-                    self.check(shapes, border_mode)
-
     def check(self, shapes, border_mode):
+        """In the mode of the scripts, and in their precision."""
         images, filters = values(shapes, theano.config.floatX)
         x, w = symbolic(images), symbolic(filters)
         output = conv2d(x, w, border_mode)
@@ -95,18 +83,30 @@ class TestConvolution(TestCase):
         self.assertEqual(output.type.shape, expected.shape)
         errors, = values([expected.shape], theano.config.floatX, seed=1)
         function = theano.function([x, w], [output, *T.grad(T.sum(output * errors), [x, w])])
-        got = function(images, filters)
-        for array, known in zip(got, [expected, *known_gradients(images, filters, errors,
-                                                                 border_mode)], strict=True):
+        for array, known in zip(
+                function(images, filters),
+                [expected, *known_gradients(images, filters, errors, border_mode)], strict=True):
             self.assertLess(abs(numpy.asarray(array) - known).max(), 1e-5 * abs(known).max())
 
+    def test_values_and_gradients(self):
+        for shapes, border_mode in itertools.product(SHAPES, MODES):
+            with self.subTest(shapes=shapes, border_mode=border_mode):
+                self.check(shapes, border_mode)
+
+    def test_library(self):
+        if engine.mode_name() != 'JAX':
+            self.skipTest('the library is used in JAX mode')
+        with mock.patch('support.convolution._is_on_gpu', return_value=True):
+            for shapes, border_mode in itertools.product(SHAPES[:3], MODES):
+                self.check(shapes, border_mode)
+
     def test_finite_differences(self):
-        with in_float64():
-            for shapes in SHAPES[:3]:
-                for border_mode in ('valid', 'full'):
-                    x, w = (theano.shared(array, shape=array.shape) for array in values(shapes))
-                    cost = T.sum(T.tanh(conv2d(x, w, border_mode)))
-                    self.assertLess(finite_difference_error(cost, [x, w]), 1e-6)
+        for border_mode, ignore_border in zip(MODES, BORDERS, strict=True):
+            with in_float64():
+                x, w = (theano.shared(array, shape=array.shape) for array in values(SHAPES[1]))
+                maps = T.tanh(conv2d(x, w, border_mode))
+                cost = T.sum(T.sqr(max_pool_2d(maps, (2, 3), ignore_border)))
+                self.assertLess(finite_difference_error(cost, [x, w]), 1e-6)
 
     def test_every_block_gives_the_same(self):
         images, filters = values(SHAPES[1])
@@ -121,8 +121,7 @@ class TestConvolution(TestCase):
         for output_sizes, n_filters in (((24, 24), 20), ((8, 8), 50)):
             block = convolution._best_block(output_sizes, (5, 5), n_filters)
             counts, patch = convolution._division(output_sizes, (5, 5), block)
-            self.assertEqual([n * b for n, b in zip(counts, block, strict=True)],
-                             list(output_sizes))
+            self.assertEqual(tuple(numpy.multiply(counts, block)), output_sizes)
             multiplications = numpy.prod([*counts, *patch, *block])
             self.assertLess(multiplications, 2 * 25 * numpy.prod(output_sizes))
 
@@ -130,7 +129,7 @@ class TestConvolution(TestCase):
         images, filters = values(SHAPES[1], theano.config.floatX)
         x, w = symbolic(images, batch_is_known=False), symbolic(filters)
         outputs = [max_pool_2d(conv2d(x, w, border_mode), (2, 2), ignore_border)
-                   for border_mode in ('valid', 'full') for ignore_border in (True, False)]
+                   for border_mode, ignore_border in itertools.product(MODES, BORDERS)]
         function = theano.function([x, w], outputs)
         for n_images in (1, 2, 300):
             more = images[numpy.arange(n_images) % 2]
@@ -140,67 +139,46 @@ class TestConvolution(TestCase):
                 numpy.testing.assert_allclose(array[-1], part[(n_images - 1) % 2], atol=1e-5)
 
     def test_shapes_that_do_not_fit(self):
-        def tensor(*shape):
+        def tensor(shape):
             return T.tensor(dtype='float32', shape=shape)
 
         for image, kernel, mode, message in (
-                ((2, 3, 8, 8), (4, 2, 5, 5), 'valid', '3 channels, but the filters 2'),
-                ((2, 3, 4, 8), (4, 3, 5, 5), 'valid', '5 x 5 do not fit into images of 4 x 8'),
-                ((2, 3, None, 8), (4, 3, 5, 5), 'valid', 'shape of input of conv2d is not known'),
-                ((2, 3, 8, 8), (None, 3, 5, 5), 'valid', 'shape of filters of conv2d is not'),
-                ((3, 8, 8), (4, 3, 5, 5), 'valid', 'input of conv2d has 3 dimensions'),
-                ((2, 3, 8, 8), (3, 5, 5), 'valid', 'filters of conv2d has 3 dimensions'),
-                ((2, 3, 8, 8), (4, 3, 5, 5), 'same', "'same', but has to be one of")):
+                ((2, 3, 8, 8), (4, 2, 5, 5), 'valid', 'as many channels'),
+                ((2, 3, 4, 8), (4, 3, 5, 5), 'valid', 'no larger filters'),
+                ((2, 3, None, 8), (4, 3, 5, 5), 'valid', 'of known size'),
+                ((2, 3, 8, 8), (None, 3, 5, 5), 'valid', 'of known size'),
+                ((3, 8, 8), (4, 3, 5, 5), 'valid', '4 dimensions'),
+                ((2, 3, 8, 8), (3, 5, 5), 'valid', '4 dimensions'),
+                ((2, 3, 8, 8), (4, 3, 5, 5), 'same', "'same': give")):
             with self.assertRaisesRegex(ValueError, message):
-                conv2d(tensor(*image), tensor(*kernel), mode)
-        conv2d(tensor(2, 3, 4, 8), tensor(4, 3, 5, 5), 'full')
-        for image, ds, ignore_border, message in (
-                ((2, 3, None, 8), (2, 2), True, 'of known size'),
-                ((3, 8, 8), (2, 2), True, 'of known size'),
-                ((2, 3, 8, 8), (2, 0), True, 'at least 1'),
-                ((2, 3, 8, 8), (2,), True, 'at least 1'),
-                ((2, 3, 8, 1), (2, 2), True, 'windows of 2 x 2 do not fit into images of 8 x 1')):
+                conv2d(tensor(image), tensor(kernel), mode)
+        conv2d(tensor((2, 3, 4, 8)), tensor((4, 3, 5, 5)), 'full')
+        for image, message in (((2, 3, None, 8), 'of known size'), ((3, 8, 8), '4 dimensions'),
+                               ((2, 3, 8, 1), 'windows of 2 x 2 do not fit')):
             with self.assertRaisesRegex(ValueError, message):
-                max_pool_2d(tensor(*image), ds, ignore_border)
-        max_pool_2d(tensor(2, 3, 8, 1), (2, 2), ignore_border=False)
+                max_pool_2d(tensor(image), (2, 2))
+        max_pool_2d(tensor((2, 3, 8, 1)), (2, 2), ignore_border=False)
 
 
 class TestPooling(TestCase):
-    def test_values(self):
-        images, = values([(2, 3, 7, 10)], theano.config.floatX)
-        x = symbolic(images)
-        for ds in ((1, 1), (2, 2), (3, 4), (7, 10), (2, 5)):
-            for ignore_border in (True, False):
-                function = theano.function([x], max_pool_2d(x, ds, ignore_border))
-                numpy.testing.assert_array_equal(function(images),
-                                                 known_pooling(images, ds, ignore_border))
-        function = theano.function([x], max_pool_2d(x, (8, 16), False))
-        numpy.testing.assert_array_equal(function(images)[:, :, 0, 0], images.max((2, 3)))
-
-    def test_gradient_goes_to_the_first_maximum(self):
+    def test_values_and_the_gradient_that_goes_to_the_first_maximum(self):
         # Small whole numbers: nearly every window has several maxima.
         rng = numpy.random.RandomState(0)
-        images = rng.randint(3, size=(2, 3, 7, 8)).astype(theano.config.floatX)
+        images = rng.randint(3, size=(2, 3, 7, 10)).astype(theano.config.floatX)
         x = symbolic(images)
-        for ds in ((2, 2), (3, 3)):
-            for ignore_border in (True, False):
-                pooled = max_pool_2d(x, ds, ignore_border)
-                errors = 1 + numpy.arange(numpy.prod(pooled.type.shape), dtype=x.dtype).reshape(
-                    pooled.type.shape)
-                got = theano.function([x], T.grad(T.sum(pooled * errors), x))(images)
-                expected = numpy.zeros_like(images)
-                for n, c, i, j in numpy.ndindex(*errors.shape):
-                    window = images[n, c, i * ds[0]:(i + 1) * ds[0], j * ds[1]:(j + 1) * ds[1]]
-                    row, column = numpy.unravel_index(window.argmax(), window.shape)
-                    expected[n, c, i * ds[0] + row, j * ds[1] + column] = errors[n, c, i, j]
-                numpy.testing.assert_array_equal(got, expected)
-
-    def test_finite_differences(self):
-        with in_float64():
-            for ignore_border in (True, False):
-                x = theano.shared(values([(2, 2, 5, 7)])[0], shape=(2, 2, 5, 7))
-                cost = T.sum(T.sqr(max_pool_2d(x, (2, 3), ignore_border)))
-                self.assertLess(finite_difference_error(cost, [x]), 1e-6)
+        for ds, ignore_border in itertools.product(((1, 1), (2, 2), (3, 4), (7, 10)), BORDERS):
+            pooled = max_pool_2d(x, ds, ignore_border)
+            errors = 1 + numpy.arange(numpy.prod(pooled.type.shape), dtype=x.dtype).reshape(
+                pooled.type.shape)
+            values, gradient = theano.function(
+                [x], [pooled, T.grad(T.sum(pooled * errors), x)])(images)
+            numpy.testing.assert_array_equal(values, known_pooling(images, ds, ignore_border))
+            expected = numpy.zeros_like(images)
+            for place, window in windows(images, ds, ignore_border):
+                expected[window].flat[images[window].argmax()] = errors[place]
+            numpy.testing.assert_array_equal(gradient, expected)
+        larger = theano.function([x], max_pool_2d(x, (8, 16), ignore_border=False))(images)
+        numpy.testing.assert_array_equal(larger[:, :, 0, 0], images.max((2, 3)))
 
 
 class TestMinibatches(TestCase):
@@ -214,7 +192,7 @@ class TestMinibatches(TestCase):
         function = engine.function([index], output,
                                    givens={x: engine.minibatch(images, index, 5)})
         expected = [numpy.sum(known_pooling(known_convolution(
-            data[5 * i:5 * i + 5].reshape(5, 1, 9, 7), filters, 'full'), (2, 2), False) ** 2)
-            for i in range(4)]
+            batch.reshape(5, 1, 9, 7), filters, 'full'), (2, 2), False) ** 2)
+            for batch in data.reshape(4, 5, 63)]
         numpy.testing.assert_allclose(function.over(range(4)), expected, rtol=1e-5)
         numpy.testing.assert_allclose([function(i) for i in range(4)], expected, rtol=1e-5)

@@ -52,7 +52,8 @@ def main(function: Any) -> None:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        _stop(f'{script}: {error.strerror}: {error.filename or "output"}')
+        _stop(f'{script}: {error.strerror}: '
+              f'{error.filename or "output, or files for temporary use"}')
     except KeyboardInterrupt as interruption:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # this is the end, however often it is pressed
         hints = [UserError(hint).with_options() for hint in interruption.args]

@@ -32,8 +32,6 @@ import pytensor.tensor as T
 
 from support import engine
 
-BORDER_MODES = ('valid', 'full')
-
 # Copying a number into a patch takes about as long as this many multiplications in a product.
 MULTIPLICATIONS_PER_COPY = 100
 LARGEST_BLOCK = 8
@@ -52,15 +50,25 @@ def conv2d(input: T.TensorVariable, filters: T.TensorVariable,
         width - filter_width + 1); with 'full', + filter_height - 1 and + filter_width - 1
     :raises ValueError: when the shapes do not fit, or are not known
     """
-    _check(input, filters, border_mode)
-    filter_height, filter_width = filters.type.shape[2:]
+    if input.ndim != 4 or filters.ndim != 4 or None in input.type.shape[1:] + filters.type.shape:
+        raise ValueError('conv2d needs 4 dimensions of known size, and got images '
+                         f'{input.type} and filters {filters.type}: use reshape or specify_shape')
+    _, n_channels, *sizes = input.type.shape
+    _, n_filter_channels, *filter_sizes = filters.type.shape
     if border_mode == 'full':
-        input = _padded(input, 2, filter_height - 1, filter_height - 1)
-        input = _padded(input, 3, filter_width - 1, filter_width - 1)
+        for axis, size, k in zip((2, 3), sizes, filter_sizes, strict=True):
+            input = _span(input, axis, 1 - k, size + k - 1)
+    elif border_mode != 'valid':
+        raise ValueError(f"`border_mode` is {border_mode!r}: give 'valid' or 'full'")
+    output_sizes = [size - k + 1
+                    for size, k in zip(input.type.shape[2:], filter_sizes, strict=True)]
+    if n_channels != n_filter_channels or min(output_sizes) < 1:
+        raise ValueError(f'filters {filters.type} do not fit images {input.type}: give as many '
+                         'channels, and no larger filters')
     # The library wants to know the number of images as well.
     if input.type.shape[0] is not None and _is_on_gpu():
         return _library_convolution(input, filters)
-    return _block_convolution(input, filters)
+    return _block_convolution(input, filters, output_sizes)
 
 
 def max_pool_2d(input: T.TensorVariable, ds: tuple[int, int],
@@ -69,8 +77,7 @@ def max_pool_2d(input: T.TensorVariable, ds: tuple[int, int],
 
     Where several entries are the maximum, the gradient goes to the first of them, row by row.
 
-    :param input: images, (n_images, n_channels, height, width), of which the last three are known
-        when the graph is built
+    :param input: images, as for :func:`conv2d`
     :param ds: (height, width) of a window
     :param ignore_border: leave out the rows and columns that do not fill a window; if False, they
         make smaller windows
@@ -79,43 +86,20 @@ def max_pool_2d(input: T.TensorVariable, ds: tuple[int, int],
     :raises ValueError: when the shapes do not fit, or are not known
     """
     if input.ndim != 4 or None in input.type.shape[1:]:
-        raise ValueError(f'max_pool_2d needs images (n_images, n_channels, height, width) of known '
-                         f'size, and got {input.type}')
-    if len(ds) != 2 or min(ds) < 1:
-        raise ValueError(f'ds is {ds}: give the height and width of a window, at least 1')
+        raise ValueError(f'max_pool_2d needs 4 dimensions of known size, and got {input.type}: use '
+                         'reshape or specify_shape')
     _, n_channels, *sizes = input.type.shape
     counts = [size // d if ignore_border else -(-size // d)
               for size, d in zip(sizes, ds, strict=True)]
     if min(counts) < 1:
-        raise ValueError(f'windows of {ds[0]} x {ds[1]} do not fit into images of {sizes[0]} x '
-                         f'{sizes[1]}')
+        raise ValueError(f'windows of {ds[0]} x {ds[1]} do not fit into images {input.type}')
     x = input.dimshuffle(0, 2, 3, 1)
     for axis, count, d in zip((1, 2), counts, ds, strict=True):
-        x = _resized(x, axis, count * d, fill=-numpy.inf)
+        x = _span(x, axis, 0, count * d, fill=-numpy.inf)
     x = x.reshape((_length(x), counts[0], ds[0], counts[1], ds[1], n_channels))
     # First the first maximum of each row of a window, then the first of the rows.
     x = _maximum(_maximum(x, axis=4), axis=2)  # (n_images, *counts, n_channels)
     return x.dimshuffle(0, 3, 1, 2)
-
-
-def _check(input, filters, border_mode):
-    if border_mode not in BORDER_MODES:
-        raise ValueError(f'border_mode is {border_mode!r}, but has to be one of {BORDER_MODES}')
-    for name, variable, known in (('input', input, input.type.shape[1:]),
-                                  ('filters', filters, filters.type.shape)):
-        if variable.ndim != 4:
-            raise ValueError(f'{name} of conv2d has {variable.ndim} dimensions instead of 4')
-        if None in known:
-            raise ValueError(f'the shape of {name} of conv2d is not known: {variable.type}. '
-                             'Reshape to, or specify_shape, a shape of numbers')
-    _, n_channels, height, width = input.type.shape
-    _, n_filter_channels, filter_height, filter_width = filters.type.shape
-    if n_channels != n_filter_channels:
-        raise ValueError(f'the images have {n_channels} channels, but the filters '
-                         f'{n_filter_channels}')
-    if border_mode == 'valid' and (filter_height > height or filter_width > width):
-        raise ValueError(f'filters of {filter_height} x {filter_width} do not fit into images of '
-                         f'{height} x {width}')
 
 
 def _is_on_gpu():
@@ -137,13 +121,9 @@ def _library_convolution(images, filters):
     return convolution(images, filters)
 
 
-# Convolution by a product -----------------------------------------------------------------------
-
-def _block_convolution(input, filters):
+def _block_convolution(input, filters, output_sizes):
     """Valid convolution as one product of patches with a matrix made from the filters."""
-    _, n_channels, *sizes = input.type.shape
     n_filters, _, *filter_sizes = filters.type.shape
-    output_sizes = [size - k + 1 for size, k in zip(sizes, filter_sizes, strict=True)]
     block = _best_block(output_sizes, filter_sizes, n_filters)
     counts, patch = _division(output_sizes, filter_sizes, block)
 
@@ -153,15 +133,12 @@ def _block_convolution(input, filters):
     output = blocks.dimshuffle(0, 1, 3, 2, 4, 5).reshape(
         (_length(input), counts[0] * block[0], counts[1] * block[1], n_filters))
     for axis, size in zip((1, 2), output_sizes, strict=True):
-        output = _resized(output, axis, size)
+        output = _span(output, axis, 0, size)
     return output.dimshuffle(0, 3, 1, 2)
 
 
 def _division(output_sizes, filter_sizes, block):
-    """How many blocks cover the output, and the size of a patch: whole blocks, as many as needed.
-
-    :return: (rows, columns) of blocks, and (height, width) of a patch
-    """
+    """How many blocks cover the output, and the size of a patch, a whole number of blocks."""
     counts = [-(-size // b) for size, b in zip(output_sizes, block, strict=True)]
     patch = [-(-(b + k - 1) // b) * b for b, k in zip(block, filter_sizes, strict=True)]
     return counts, patch
@@ -188,29 +165,23 @@ def _patches(x, counts, patch, block):
     Patches begin a block apart and are a whole number of blocks in size, so the image is cut into
     blocks, and neighbours are put together: few slices, however large the filter is.
 
-    :param x: images, (n_images, height, width, n_channels)
     :return: (n_images * counts[0] * counts[1], patch[0] * patch[1] * n_channels)
     """
     n_channels = x.type.shape[3]
     n_neighbours = [size // b for size, b in zip(patch, block, strict=True)]
     n_blocks = [count + n - 1 for count, n in zip(counts, n_neighbours, strict=True)]
-    for axis in (1, 2):
-        x = _resized(x, axis, n_blocks[axis - 1] * block[axis - 1])
+    x = _span(_span(x, 1, 0, n_blocks[0] * block[0]), 2, 0, n_blocks[1] * block[1])
     x = x.reshape((_length(x), n_blocks[0], block[0], n_blocks[1], block[1], n_channels))
     x = x.dimshuffle(0, 1, 3, 2, 4, 5)  # (n_images, rows, columns of blocks, a block)
     for axis in (1, 2):
-        x = T.join(axis + 2, *[_window(x, axis, start, counts[axis - 1])
+        x = T.join(axis + 2, *[_span(x, axis, start, start + counts[axis - 1])
                                for start in range(n_neighbours[axis - 1])])
     n_rows = -1 if x.type.shape[0] is None else x.type.shape[0] * counts[0] * counts[1]
     return x.reshape((n_rows, patch[0] * patch[1] * n_channels))
 
 
 def _band_matrix(filters, patch, block):
-    """The matrix that takes a patch to a block of every feature map.
-
-    :param filters: (n_filters, n_channels, filter_height, filter_width)
-    :return: (patch[0] * patch[1] * n_channels, block[0] * block[1] * n_filters)
-    """
+    """The matrix that takes a patch, a row of :func:`_patches`, to a block of every feature map."""
     n_filters, n_channels, height, width = filters.type.shape
     rows = _shifts(patch[0], block[0], height, filters.dtype)
     columns = _shifts(patch[1], block[1], width, filters.dtype)
@@ -223,51 +194,39 @@ def _band_matrix(filters, patch, block):
 
 
 def _shifts(patch_size, block_size, filter_size, dtype):
-    """Which weight of a filter leads from a place of the patch to a place of the block.
-
-    In one dimension: the output at i is the sum of x[i + filter_size - 1 - p] w[p].
-
-    :return: 0 or 1, (patch_size * block_size, filter_size)
-    """
+    """Which weight of a filter leads from a place of the patch to a place of the block: 0 or 1."""
+    # In one dimension, the output at i is the sum of x[i + filter_size - 1 - p] w[p].
     place, i, p = numpy.ogrid[:patch_size, :block_size, :filter_size]
     leads = place == i + filter_size - 1 - p
     return leads.reshape(-1, filter_size).astype(dtype)
 
-
-# Along an axis whose length is known when the graph is built --------------------------------------
 
 def _length(x):
     """The number of images, for ``reshape``, which finds it out if it is not known."""
     return -1 if x.type.shape[0] is None else x.type.shape[0]
 
 
-def _window(x, axis, start, length):
-    """``x[start:start + length]`` along an axis."""
-    return x[(slice(None),) * axis + (slice(start, start + length),)]
+def _span(x, axis, start, stop, fill=0.):
+    """``x[start:stop]`` along an axis of known length, with ``fill`` beyond its ends."""
+    length = x.type.shape[axis]
 
+    def part(start, stop):
+        return x[(slice(None),) * axis + (slice(start, stop),)]
 
-def _padded(x, axis, before, after, fill=0.):
-    """``x`` with constant entries before and after it along an axis."""
-    def constant(length):
-        shape = [length if i == axis else 1 for i in range(x.ndim)]
+    def constant(size):
+        shape = [size if i == axis else 1 for i in range(x.ndim)]
         # Made from x, because the number of images may be unknown: JAX does not fill arrays of
         # unknown size. No square is less than 0, so the switch always takes the constant.
-        never = T.sqr(_window(x, axis, 0, 1)) < 0
+        never = T.sqr(part(0, 1)) < 0
         return T.switch(never, numpy.ones(shape, x.dtype), numpy.full(shape, fill, x.dtype))
 
-    return T.join(axis, *[constant(before)] * (before > 0), x, *[constant(after)] * (after > 0))
-
-
-def _resized(x, axis, size, fill=0.):
-    """The first ``size`` entries along an axis, or all, and constant ones after them."""
-    missing = size - x.type.shape[axis]
-    return _padded(x, axis, 0, missing, fill) if missing > 0 else _window(x, axis, 0, size)
+    inside = part(max(start, 0), min(stop, length))
+    before = [constant(-start)] if start < 0 else []
+    after = [constant(stop - length)] if stop > length else []
+    return T.join(axis, *before, inside, *after)
 
 
 def _maximum(x, axis):
-    """The maximum along an axis, which is taken away.
-
-    The gradient of ``T.maximum`` goes to the first of two equal numbers.
-    """
+    """The maximum along an axis; T.maximum passes the gradient to the first of equal numbers."""
     entries = [x[(slice(None),) * axis + (i,)] for i in range(x.type.shape[axis])]
     return functools.reduce(T.maximum, entries)

@@ -135,6 +135,9 @@ def read_record(folder: str | os.PathLike, is_locked_by_us: bool = False) -> dic
         record = json.loads(path.read_text(encoding='utf-8'))
         if not (all(isinstance(record[key], kind) for key, kind in
                     (('script', str), ('status', str), ('settings', dict), ('process', dict)))
+                and all(isinstance(record.get(key, {}), dict) for key in ('data', 'model'))
+                and all(type(number) is int and 0 < number < 10 ** 6
+                        for number in record.get('data', {}).get('image_shape', []))
                 and all(Path(name).name == name for name in record['files'])):
             raise ValueError
     except FileNotFoundError:

@@ -1,0 +1,148 @@
+"""Tests of what surrounds a script when it fails: streams, disks, folders, devices, files."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+import numpy
+from PIL import Image
+
+import predict
+from support import checkpoints, folders
+from support.errors import UserError
+from support.testing import CODE_FOLDER, TestCase, small_images
+
+
+class TestSurroundings(TestCase):
+    """A script of seconds in bad surroundings: one line, or none where nobody could read it."""
+
+    def setUp(self):
+        super().setUp()
+        data = small_images()
+        arrays = {f'{name}_{part}': array for name in ('train', 'valid', 'test')
+                  for part, array in zip('xy', getattr(data, name), strict=True)}
+        numpy.savez(self.folder / 'images.npz', **arrays)
+
+    def shell(self, command, **environment):
+        """What a shell makes of a command, in which SCRIPT stands for one that trains for a bit."""
+        script = (f'{sys.executable} {CODE_FOLDER / "logistic_sgd.py"} --dataset images.npz '
+                  '--n-epochs 3 --batch-size 20 --output-folder out')
+        return subprocess.run(['bash', '-c', command.replace('SCRIPT', script)], cwd=self.folder,
+                              capture_output=True, text=True, timeout=120,
+                              env=os.environ | environment)
+
+    def test_closed_streams(self):
+        for closed in ('>&-', '2>&-', '>&- 2>&-'):
+            run = self.shell(f'SCRIPT --overwrite {closed}')
+            self.assertEqual((run.returncode, 'Traceback' in run.stderr), (0, False), run.stderr)
+            checkpoints.load_arrays(self.folder / 'out' / 'checkpoint.npz')
+
+    def test_one_line(self):
+        for command, environment, message in (
+                ('SCRIPT > /dev/full', {}, 'No space left on device'),
+                ('ulimit -f 1; SCRIPT', {}, 'File too large'),
+                ('mkdir gone; cd gone; rmdir ../gone; SCRIPT', {}, 'the working directory is gone'),
+                ('SCRIPT', {'JAX_PLATFORMS': 'cuda'}, 'see what JAX_PLATFORMS says'),
+                ('SCRIPT', {'JAX_PLATFORMS': 'nonsense'}, 'see what JAX_PLATFORMS says')):
+            with self.subTest(command, **environment):
+                run = self.shell(command, **environment)
+                self.assertEqual(run.returncode, 1, run.stderr)
+                self.assertIn(message, run.stderr)
+                self.assertEqual(run.stderr.count('\n'), 1, run.stderr)
+
+    def test_few_letters(self):
+        run = self.shell('SCRIPT --output-folder Übung', PYTHONIOENCODING='ascii',
+                         PYTHONUTF8='0', LC_ALL='C')
+        self.assertEqual((run.returncode, 'Traceback' in run.stderr), (0, False), run.stderr)
+        self.assertRegex(run.stdout, r'everything is in \\.*bung\n')
+
+    def test_nothing_is_left_in_the_folder_for_temporary_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run = self.shell('SCRIPT', TMPDIR=folder)
+            self.assertEqual((run.returncode, os.listdir(folder)), (0, []), run.stderr)
+
+
+class TestRecords(TestCase):
+
+    def record(self, **changed):
+        record = {'script': 'mlp', 'status': 'finished', 'settings': {}, 'process': {},
+                  'files': [], 'data': {'image_shape': [7, 7]},
+                  'model': {'n_in': 49, 'n_hidden': 2, 'n_out': 3}} | changed
+        folders.write_json(self.folder / 'run.json', record)
+
+    def save(self, change):
+        shapes = {'0_W': (49, 2), '1_b': (2,), '2_W': (2, 3), '3_b': (3,)}
+        arrays = {name: numpy.ones(shape, 'float32') for name, shape in shapes.items()}
+        change(arrays)
+        checkpoints.save_arrays(self.folder / 'model.npz', arrays)
+
+    def test_models_that_do_not_fit(self):
+        for change, message in (
+                (lambda arrays: arrays['0_W'].fill(numpy.nan), 'not finite'),
+                (lambda arrays: arrays['3_b'].fill(numpy.inf), 'not finite'),
+                (lambda arrays: arrays.update({'1_b': numpy.zeros(0)}), 'where this model has'),
+                (lambda arrays: arrays.update({'1_b': numpy.array(['a', 'b'])}), 'this model has'),
+                (lambda arrays: arrays.pop('2_W'), 'holds nothing for 2_W')):
+            self.record()
+            self.save(change)
+            with self.assertRaisesRegex(UserError, message):
+                predict.load_classifier(str(self.folder))
+        self.save(lambda arrays: None)
+        predict.load_classifier(str(self.folder))
+
+    def test_records_that_do_not_fit(self):
+        self.save(lambda arrays: None)
+        for changed in ({'data': {'image_shape': [60000, 60000]}}, {'data': {'image_shape': [1]}},
+                        {'data': {'image_shape': 'wide'}}, {'data': {}}, {'data': None},
+                        {'model': {'n_in': 49}}, {'model': {'n_in': 4.5, 'n_hidden': 2,
+                                                            'n_out': 3}},
+                        {'model': {'n_in': 49, 'n_hidden': -2, 'n_out': 3}}, {'model': []},
+                        {'model': {'n_in': 10 ** 9, 'n_hidden': 10 ** 9, 'n_out': 3}},
+                        {'files': ['../../precious']}, {'files': [3]}, {'status': 3}):
+            with self.subTest(**changed):
+                self.record(**changed)
+                with self.assertRaises(UserError) as caught:
+                    predict.load_classifier(str(self.folder))
+                self.assertNotIn('\n', str(caught.exception))
+
+
+class TestImages(TestCase):
+    """Whatever Pillow reads becomes the grey that one sees, or is refused."""
+
+    def read(self, picture, suffix='png'):
+        path = self.folder / f'picture.{suffix}'
+        picture.save(path)
+        return predict.read_image(path, picture.size[::-1]) * 256
+
+    def test_modes(self):
+        levels = numpy.arange(0, 256, 17, dtype='uint8').reshape(4, 4)
+        grey = Image.fromarray(levels)
+        ink = numpy.zeros((4, 4, 4), 'uint8')  # black ink on transparent paper
+        ink[..., 3] = 255 - levels
+        for mode, picture in (
+                ('L', grey), ('RGB', grey.convert('RGB')), ('RGBA', grey.convert('RGBA')),
+                ('P', grey.convert('P')), ('16 bits', Image.fromarray(levels.astype('uint16') * 257)),
+                ('ink', Image.fromarray(ink))):
+            with self.subTest(mode):
+                numpy.testing.assert_allclose(self.read(picture).reshape(4, 4), levels, atol=1.01)
+        bits = grey.point(lambda level: 255 * (level > 100)).convert('1')
+        self.assertEqual(set(self.read(bits)), {0, 255})
+        for suffix in ('tiff',):
+            numpy.testing.assert_allclose(
+                self.read(Image.fromarray(levels.astype('uint16') * 257), suffix).reshape(4, 4),
+                levels, atol=1.01)
+            with self.assertRaisesRegex(UserError, 'floating-point numbers; save it with 8 bits'):
+                self.read(Image.fromarray(levels.astype('float32')), suffix)
+
+
+class TestFullDisk(TestCase):
+    def test_what_was_there_stays(self):
+        path = self.folder / 'a.npz'
+        path.write_bytes(b'old')
+        full = OSError(28, os.strerror(28))
+        with mock.patch.object(folders.os, 'fsync', side_effect=full), \
+                self.assertRaisesRegex(UserError, r'cannot write .*a\.npz .*make room there'):
+            checkpoints.save_arrays(path, {'a': numpy.zeros(3)})
+        self.assertEqual((path.read_bytes(), os.listdir(self.folder)), (b'old', ['a.npz']))
