@@ -41,8 +41,9 @@ def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[
     classifier = checkpoints.load(output_folder, BUILDERS[record['script']])
     sizes = record['model']
     n_pixels = sizes.get('n_in') or sizes.get('n_ins') or math.prod(sizes['image_shape'])
-    image_shape = record['data']['image_shape']
-    if len(image_shape) != 2 or math.prod(image_shape) != n_pixels:
+    image_shape = record.get('data', {}).get('image_shape')
+    if not (isinstance(image_shape, list) and len(image_shape) == 2
+            and math.prod(image_shape) == n_pixels):
         raise UserError(f'{output_folder} holds a record in which images of shape {image_shape} '
                         f'do not fit a model of {n_pixels} inputs: train it again')
     return classifier, tuple(image_shape)

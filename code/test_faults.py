@@ -44,8 +44,8 @@ class TestSurroundings(TestCase):
                 ('SCRIPT > /dev/full', {}, 'No space left on device'),
                 ('ulimit -f 1; SCRIPT', {}, 'File too large'),
                 ('mkdir gone; cd gone; rmdir ../gone; SCRIPT', {}, 'the working directory is gone'),
-                ('SCRIPT', {'JAX_PLATFORMS': 'cuda'}, 'see what JAX_PLATFORMS says'),
-                ('SCRIPT', {'JAX_PLATFORMS': 'nonsense'}, 'see what JAX_PLATFORMS says')):
+                ('SCRIPT', {'JAX_PLATFORMS': 'cuda'}, 'JAX finds no device'),
+                ('SCRIPT', {'JAX_PLATFORMS': 'nonsense'}, 'JAX finds no device')):
             with self.subTest(command, **environment):
                 run = self.shell(command, **environment)
                 self.assertEqual(run.returncode, 1, run.stderr)
@@ -123,8 +123,8 @@ class TestImages(TestCase):
         ink[..., 3] = 255 - levels
         for mode, picture in (
                 ('L', grey), ('RGB', grey.convert('RGB')), ('RGBA', grey.convert('RGBA')),
-                ('P', grey.convert('P')), ('16 bits', Image.fromarray(levels.astype('uint16') * 257)),
-                ('ink', Image.fromarray(ink))):
+                ('P', grey.convert('P')), ('ink', Image.fromarray(ink)),
+                ('16 bits', Image.fromarray(levels.astype('uint16') * 257))):
             with self.subTest(mode):
                 numpy.testing.assert_allclose(self.read(picture).reshape(4, 4), levels, atol=1.01)
         bits = grey.point(lambda level: 255 * (level > 100)).convert('1')

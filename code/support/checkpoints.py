@@ -130,11 +130,10 @@ def load(output_folder: str | os.PathLike, build: Callable[..., Model], file: st
     """
     record = read_record(output_folder)
     try:
-        inspect.signature(build).bind(**record['model'])
-    except TypeError as error:
+        model = build(**record['model'])
+    except (TypeError, ValueError, KeyError, MemoryError) as error:
         raise UserError(f'{output_folder} holds a model of {record["script"]}, which cannot be '
                         f'used here ({error})') from None
-    model = build(**record['model'])
     path = Path(output_folder) / file
     restore(named(params(model)), load_arrays(path), path)
     return model

@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from support.checkpoints import recorded_settings
+from support.engine import check_devices
 from support.errors import UserError
 
 
@@ -35,6 +36,7 @@ def main(function: Any) -> None:
     except OSError:
         _stop(f'{script}: the working directory is gone: change to another one')
     try:
+        check_devices()
         tyro.cli(with_recorded_defaults(function, sys.argv[1:]),
                  config=(tyro.conf.FlagCreatePairsOff,))
     except UserError as error:
@@ -42,13 +44,9 @@ def main(function: Any) -> None:
     except MemoryError as error:
         _stop(f'{script}: not enough memory ({error}); choose smaller sizes')
     except RuntimeError as error:
-        # The words of JAX when memory runs out, and when a device is not there.
-        if 'RESOURCE_EXHAUSTED' in str(error):
-            _stop(f'{script}: not enough memory on the device; choose smaller sizes')
-        if 'Unable to initialize backend' not in str(error):
+        if 'RESOURCE_EXHAUSTED' not in str(error):  # the words of JAX when memory runs out
             raise
-        reason = ' '.join(str(error).split())[:200]
-        _stop(f'{script}: {reason}: see what JAX_PLATFORMS says, or leave it out')
+        _stop(f'{script}: not enough memory on the device; choose smaller sizes')
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

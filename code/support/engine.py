@@ -92,6 +92,21 @@ def ignore_harmless_warnings() -> None:
         warnings.filterwarnings('ignore', message=message)
 
 
+def check_devices() -> None:
+    """See that JAX has the devices that the environment variable ``JAX_PLATFORMS`` asks for.
+
+    :raises UserError: when it has not
+    """
+    if os.environ.get('JAX_PLATFORMS') and mode_name() == 'JAX':
+        import jax
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as error:
+            reason = ' '.join(str(error).split())[:200]
+            raise UserError(f'JAX finds no device ({reason or "none of that kind"}): see what the '
+                            'variable JAX_PLATFORMS says, or leave it out') from None
+
+
 def _is_writable(folder: os.PathLike) -> bool:
     try:
         os.makedirs(folder, exist_ok=True)

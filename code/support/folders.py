@@ -135,14 +135,12 @@ def read_record(folder: str | os.PathLike, is_locked_by_us: bool = False) -> dic
         record = json.loads(path.read_text(encoding='utf-8'))
         if not (all(isinstance(record[key], kind) for key, kind in
                     (('script', str), ('status', str), ('settings', dict), ('process', dict)))
-                and all(isinstance(record.get(key, {}), dict) for key in ('data', 'model'))
-                and all(type(number) is int and 0 < number < 10 ** 6
-                        for number in record.get('data', {}).get('image_shape', []))
+                and all(_is_plausible(record.get(key, {})) for key in ('data', 'model'))
                 and all(Path(name).name == name for name in record['files'])):
             raise ValueError
     except FileNotFoundError:
         raise UserError(f'there is no {path}: give the output folder of a run') from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f'{path} is not the record of a run of this version: choose another '
                         '`output_folder`') from None
     if record['status'] == 'running' and (is_locked_by_us or not is_in_use(folder)):
@@ -163,6 +161,13 @@ def is_in_use(folder: str | os.PathLike) -> bool:
 
 def _now():
     return time.strftime('%Y-%m-%dT%H:%M:%S%z')
+
+
+def _is_plausible(sizes):
+    """Whether this is a dictionary of words and of numbers of a size that a model can have."""
+    parts = [part for value in sizes.values()
+             for part in (value if isinstance(value, list) else [value])]
+    return all(part is None or isinstance(part, str) or abs(part) < 10 ** 6 for part in parts)
 
 
 def _finite(value):
