@@ -10,17 +10,15 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from support.errors import UserError
+from support.errors import UserError, check
 from support.folders import written_atomically
 
 
 def scale_to_unit_interval(ndar: numpy.ndarray, eps: float = 1e-8) -> numpy.ndarray:
     """Scale the values of an array: `(x - min) / (max - min + eps)`, so that they lie in [0, 1].
 
-    :param ndar: numbers, of any shape
     :param eps: makes an array of equal values 0 everywhere, instead of dividing by 0
-    :returns: a new array of the same shape and, for float32 and float64, of the same dtype; of
-        float32 or float64, whichever holds them, for other types
+    :returns: a new array, float32 or float64, whichever holds the type of the old one
     """
     # At least float32: eps would be 0 in a float16, and integers have no fractions.
     ndar = ndar.astype(numpy.result_type(ndar, numpy.float32))
@@ -59,10 +57,8 @@ def tile_raster_images(
         out_height = (height + spacing) * tiles - spacing, and the same for the width
     :raises UserError: for shapes that do not fit
     """
-    for name, pair, least in (('img_shape', img_shape, 1), ('tile_shape', tile_shape, 1),
-                              ('tile_spacing', tile_spacing, 0)):
-        if len(pair) != 2 or min(pair) < least:
-            raise UserError(f'{name} is {tuple(pair)}: give two whole numbers, at least {least}.')
+    check(1, img_shape=img_shape, tile_shape=tile_shape)
+    check(0, tile_spacing=tile_spacing)
 
     def tiled(x: numpy.ndarray) -> numpy.ndarray:
         return tile_channel(numpy.asarray(x), img_shape, tile_shape, tile_spacing,
@@ -70,53 +66,26 @@ def tile_raster_images(
 
     if not isinstance(X, tuple):
         return tiled(X)
-
-    shapes = [numpy.shape(x) for x in X if x is not None]
-    if len(X) != 4 or not shapes:
-        raise UserError(
-            f'X is a tuple of {len(shapes)} arrays and {len(X) - len(shapes)} None: give four '
-            'channels (red, green, blue, alpha), at least one of them an array.'
-        )
-    if len(set(shapes)) > 1:
-        raise UserError(
-            f'the channels of X have the shapes {", ".join(map(str, shapes))}: make them equal.'
-        )
+    shapes = {numpy.shape(x) for x in X if x is not None}
+    if len(X) != 4 or len(shapes) != 1:
+        raise UserError(f'`X` is a tuple of {len(X)} channels, of the shapes {sorted(shapes)}: '
+                        'give red, green, blue and alpha, each None or of one and the same shape.')
     channels = [None if x is None else tiled(x) for x in X]
     example = next(channel for channel in channels if channel is not None)
     defaults = (0, 0, 0, 255 if output_pixel_vals else 1)
-    return numpy.stack(
-        [numpy.full_like(example, default) if channel is None else channel
-         for channel, default in zip(channels, defaults, strict=True)],
-        axis=-1,
-    )
+    return numpy.stack([numpy.full_like(example, default) if channel is None else channel
+                        for channel, default in zip(channels, defaults, strict=True)], axis=-1)
 
 
-def tile_channel(
-    x: numpy.ndarray,
-    img_shape: tuple[int, int],
-    tile_shape: tuple[int, int],
-    tile_spacing: tuple[int, int],
-    scale_rows_to_unit_interval: bool,
-    output_pixel_vals: bool,
-) -> numpy.ndarray:
-    """What :func:`tile_raster_images` does, for one channel.
-
-    :param x: one image a row, (n_images, height * width)
-    :returns: (out_height, out_width)
-    :raises UserError: when x is not made of such rows
-    """
+def tile_channel(x: numpy.ndarray, img_shape: tuple[int, int], tile_shape: tuple[int, int],
+                 tile_spacing: tuple[int, int], scale_rows_to_unit_interval: bool,
+                 output_pixel_vals: bool) -> numpy.ndarray:
+    """What :func:`tile_raster_images` does, for one channel."""
     height, width = img_shape
     n_rows, n_columns = tile_shape
-    if x.ndim != 2 or x.dtype.kind not in 'biuf':
-        raise UserError(
-            f'X is an array of {x.dtype} of shape {x.shape}: give numbers of shape '
-            f'(n_images, {height * width}).'
-        )
-    if x.shape[1] != height * width:
-        raise UserError(
-            f'X has rows of {x.shape[1]} values, but an image of {height} x {width} has '
-            f'{height * width}: make them equal.'
-        )
+    if x.dtype.kind not in 'biuf' or x.ndim != 2 or x.shape[1] != height * width:
+        raise UserError(f'`X` is {x.dtype} of shape {x.shape}: give numbers of shape (n_images, '
+                        f'{height * width}), for images of {height} x {width}.')
     dtype = x.dtype
     if output_pixel_vals:
         dtype = numpy.dtype(numpy.uint8)
@@ -130,7 +99,7 @@ def tile_channel(
         if scale_rows_to_unit_interval:
             values = scale_to_unit_interval(values)
         if output_pixel_vals:
-            values = to_pixels(values)
+            values = numpy.nan_to_num(255.0 * numpy.clip(values, 0, 1))  # and rounded down
         cell[:height, :width] = values.reshape(img_shape)
 
     grid = cells.reshape(n_rows, n_columns, full_height, full_width)
@@ -140,20 +109,10 @@ def tile_channel(
     return picture[:len(picture) - tile_spacing[0], :picture.shape[1] - tile_spacing[1]]
 
 
-def to_pixels(values: numpy.ndarray) -> numpy.ndarray:
-    """Pixels for values from 0 to 1: 255 times as much, rounded down, as uint8."""
-    return numpy.nan_to_num(255.0 * numpy.clip(values, 0, 1)).astype(numpy.uint8)
-
-
-def save_filters(
-    path: str | os.PathLike,
-    W: numpy.ndarray,
-    img_shape: tuple[int, int],
-    tile_shape: tuple[int, int] = (10, 10),
-) -> None:
+def save_filters(path: str | os.PathLike, W: numpy.ndarray, img_shape: tuple[int, int],
+                 tile_shape: tuple[int, int] = (10, 10)) -> None:
     """Write a picture of the first filters of a layer, each scaled for itself, one pixel apart.
 
-    :param path: where the PNG file goes, whatever its name; its folder must exist
     :param W: weights, (n_visible, n_hidden); the filters are its columns
     :param img_shape: (height, width) of an image, with height * width = n_visible
     :param tile_shape: how many filters there are (above each other, side by side)
