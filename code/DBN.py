@@ -21,15 +21,16 @@ References:
 from collections.abc import Sequence
 from typing import Any
 
+from support import checkpoints, command_line, draws, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import check
+
 import numpy
 import pytensor.tensor as T
 
 import stacked
 from logistic_sgd import load_data
 from rbm import RBM
-from support import checkpoints, command_line, draws, engine, training
-from support.checkpoints import Run, resumable
-from support.errors import check
 
 PRETRAINED = 'pretrained.npz'  # what the stack was before it was finetuned
 

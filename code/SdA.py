@@ -16,15 +16,16 @@ References:
 from collections.abc import Sequence
 from typing import Any
 
+from support import command_line, draws, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import UserError, check
+
 import numpy
 import pytensor.tensor as T
 
 import stacked
 from dA import dA
 from logistic_sgd import load_data
-from support import command_line, draws, engine, training
-from support.checkpoints import Run, resumable
-from support.errors import UserError, check
 
 
 class SdA(stacked.StackedNetwork):

@@ -32,6 +32,10 @@ References:
 
 from typing import Any
 
+from support import draws, engine, training
+from support.errors import UserError
+from support.estimates import Estimate, log_mean_estimate, mean_estimate
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -40,9 +44,6 @@ from scipy.special import expit, logsumexp
 from tqdm import tqdm
 
 from rbm import RBM
-from support import draws, engine, training
-from support.errors import UserError
-from support.estimates import Estimate, log_mean_estimate, mean_estimate
 
 ENUMERABLE = 20  # units in the smaller layer, up to which Z is summed exactly
 TEMPERATURES_PER_CALL = 100  # between two movements of the progress bar

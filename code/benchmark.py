@@ -8,6 +8,9 @@ as in training. Seconds depend on the machine and its other work; the ratios say
 import time
 from collections.abc import Callable
 
+from support import command_line, engine
+from support.optimisers import sgd_updates
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -18,8 +21,6 @@ from logistic_sgd import LogisticRegression
 from mlp import MLP
 from rbm import RBM
 from SdA import SdA
-from support import command_line, engine
-from support.optimisers import sgd_updates
 
 N_EXAMPLES = 50_000
 N_IN, N_CLASSES = 784, 10

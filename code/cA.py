@@ -19,16 +19,17 @@ Reference:
 
 from typing import Any
 
+from support import command_line, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import check
+from support.optimisers import sgd_updates
+
 import numpy
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 from dA import AutoEncoder, build  # noqa: F401  (a model that was saved is built alike)
 from logistic_sgd import load_data
-from support import command_line, engine, training
-from support.checkpoints import Run, resumable
-from support.errors import check
-from support.optimisers import sgd_updates
 from utils import save_filters
 
 

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+from support import command_line
+from support.convolution import conv2d, max_pool_2d
+from support.errors import UserError
+from support.folders import OutputFolder, written_atomically
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from PIL import Image, ImageDraw, ImageOps
 from tyro.conf import subcommand
-
-from support import command_line
-from support.convolution import conv2d, max_pool_2d
-from support.errors import UserError
-from support.folders import OutputFolder, written_atomically
 
 LARGEST_PHOTO = 640  # pixels in height or width; a larger one is scaled down
 

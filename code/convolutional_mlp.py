@@ -30,17 +30,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from support import command_line, engine, training
+from support.checkpoints import Run, resumable
+from support.convolution import conv2d, max_pool_2d
+from support.errors import UserError, check
+from support.optimisers import sgd_updates
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 
 from logistic_sgd import LogisticRegression, load_data, minibatch_givens, scoring_functions
 from mlp import HiddenLayer
-from support import command_line, engine, training
-from support.checkpoints import Run, resumable
-from support.convolution import conv2d, max_pool_2d
-from support.errors import UserError, check
-from support.optimisers import sgd_updates
 from utils import save_filters
 
 FILTER_SIZE = (5, 5)

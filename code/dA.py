@@ -20,16 +20,17 @@ References:
 
 from typing import Any
 
+from support import command_line, draws, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import check
+from support.optimisers import sgd_updates
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 from logistic_sgd import load_data
-from support import command_line, draws, engine, training
-from support.checkpoints import Run, resumable
-from support.errors import check
-from support.optimisers import sgd_updates
 from utils import save_filters
 
 

@@ -22,14 +22,15 @@ References:
       section 13.2
 """
 
+from support import command_line, engine, training
+from support.checkpoints import resumable
+from support.errors import UserError
+
 import numpy
 import pytensor.tensor as T
 
 from logistic_sgd import SharedDataSets, load_data
-from rbm import RBM, check_settings, train_and_sample
-from support import command_line, engine, training
-from support.checkpoints import resumable
-from support.errors import UserError
+from rbm import RBM, train_and_sample
 
 
 class GaussianRBM(RBM):
@@ -125,7 +126,6 @@ def train(learning_rate: float = 0.001, training_epochs: int = 15, dataset: str 
     """
     seed = 123 if seed is None else seed
     settings = dict(locals())
-    check_settings(settings)
     data = standardize(load_data(dataset))
 
     print('... building the model', flush=True)

@@ -22,6 +22,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from support import checkpoints, command_line, datasets
+from support.errors import UserError, check
+from support.estimates import Estimate, mean_estimate
+from support.folders import OutputFolder, read_record, write_json
+
 import numpy
 from scipy.special import expit
 
@@ -29,10 +34,6 @@ import ais
 import rbm
 from DBN import load_rbms
 from rbm import RBM
-from support import checkpoints, command_line, datasets
-from support.errors import UserError, check
-from support.estimates import Estimate, mean_estimate
-from support.folders import OutputFolder, read_record, write_json
 
 
 def dbn_lower_bound(rbms: Sequence[RBM], log_z: Estimate, images: numpy.ndarray,

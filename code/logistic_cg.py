@@ -14,6 +14,10 @@ References:
 import time
 from typing import Any
 
+from support import command_line, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import check
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -21,9 +25,6 @@ import scipy.optimize
 
 import logistic_sgd
 from logistic_sgd import load_data, minibatch_givens, scoring_functions
-from support import command_line, engine, training
-from support.checkpoints import Run, resumable
-from support.errors import check
 
 
 class LogisticRegression(logistic_sgd.LogisticRegression):
@@ -95,7 +96,7 @@ def train(n_epochs: int = 50, dataset: str | None = None, batch_size: int = 600,
     :param batch_size: examples whose gradient is computed at a time
     :param seed: of no effect: there is nothing random in this script
     :param output_folder: for the best model and the history
-    :param resume: with a run in the output folder that is not complete: do it again
+    :param resume: go on with the run in the output folder; one that is not complete is done again
     :param overwrite: replace the run in the output folder
     """
     seed = 0 if seed is None else seed

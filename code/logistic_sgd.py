@@ -20,15 +20,15 @@ References:
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-from pytensor.compile.sharedvalue import SharedVariable
-
 from support import command_line, datasets, engine, training
 from support.checkpoints import Run, resumable
 from support.errors import check
 from support.optimisers import sgd_updates
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from pytensor.compile.sharedvalue import SharedVariable
 
 
 class Classifier(Protocol):

@@ -18,16 +18,17 @@ References:
 from collections.abc import Callable
 from typing import Any
 
+from support import command_line, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import check
+from support.optimisers import sgd_updates
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 from logistic_sgd import LogisticRegression, load_data, minibatch_givens, scoring_functions
-from support import command_line, engine, training
-from support.checkpoints import Run, resumable
-from support.errors import check
-from support.optimisers import sgd_updates
 
 
 class HiddenLayer:

@@ -9,18 +9,19 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from support import checkpoints, command_line, datasets
+from support.errors import UserError
+from support.folders import read_record
+from support.photos import read_image
+
 import numpy
 import pytensor as theano
-from PIL import Image, ImageOps
 
 import convolutional_mlp
 import logistic_cg
 import logistic_sgd
 import mlp
 import stacked
-from support import checkpoints, command_line, datasets
-from support.errors import UserError
-from support.folders import read_record
 
 # By the script that trained a model, what builds such a one again. No record names code to run.
 BUILDERS: dict[str, Callable[..., logistic_sgd.Classifier]] = {
@@ -47,43 +48,6 @@ def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[
         raise UserError(f'{output_folder} holds a record in which images of shape {image_shape} '
                         f'do not fit a model of {n_pixels} inputs: train it again')
     return classifier, tuple(image_shape)
-
-
-def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -> numpy.ndarray:
-    """An image file as one row of grey levels.
-
-    :param path: any file that Pillow reads
-    :param image_shape: (height, width) to scale to
-    :param invert: swap black and white
-    :return: floatX (height * width,) in [0, 1)
-    :raises UserError: when it is no image
-    """
-    try:
-        with Image.open(path) as picture:
-            grey = to_grey(picture).resize(image_shape[::-1], Image.Resampling.LANCZOS)
-    except FileNotFoundError:
-        raise UserError(f'there is no image {path}') from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f'{path} cannot be read as an image: {error}') from None
-    if invert:
-        grey = ImageOps.invert(grey)
-    return numpy.asarray(grey, dtype=theano.config.floatX).ravel() / 256
-
-
-def to_grey(picture: Image.Image) -> Image.Image:
-    """A picture in 256 levels of grey: what is transparent is paper, and so white.
-
-    :raises ValueError: when its pixels are floats, of which black and white are not known
-    """
-    if picture.mode == 'F':
-        raise ValueError('its pixels are floating-point numbers; save it with 8 bits')
-    if picture.mode.startswith('I'):  # 16 bits, whatever Pillow keeps them in
-        levels = numpy.asarray(picture).clip(0, 65535) // 256
-        return Image.fromarray(levels.astype('uint8'))
-    if 'A' in picture.getbands() or 'transparency' in picture.info:
-        paper = Image.new('RGBA', picture.size, 'white')
-        picture = Image.alpha_composite(paper, picture.convert('RGBA'))
-    return picture.convert('L')
 
 
 def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | None = None,

@@ -26,15 +26,16 @@ References:
     - Y. Bengio, "Learning deep architectures for AI", 2009, chapter 5
 """
 
+from support import command_line, draws, engine, training
+from support.checkpoints import Run, resumable
+from support.errors import check
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 from logistic_sgd import SharedDataSets, load_data
-from support import command_line, draws, engine, training
-from support.checkpoints import Run, resumable
-from support.errors import check
 from utils import save_filters, save_picture, tile_raster_images
 
 
@@ -56,6 +57,7 @@ class RBM:
                  hbias: SharedVariable | None = None, vbias: SharedVariable | None = None,
                  numpy_rng: numpy.random.RandomState | None = None,
                  theano_rng: draws.RandomStreams | None = None):
+        check(1, n_visible=n_visible, n_hidden=n_hidden)
         if numpy_rng is None:
             numpy_rng = numpy.random.RandomState(1234)
         if theano_rng is None:
@@ -221,6 +223,11 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
     :param rng: chooses the first of the test images that start the chains
     :param settings: the keyword arguments of :func:`train`
     """
+    test_images = numpy.asarray(data[2][0].get_value(borrow=True))
+    for low, high, names in ((0, numpy.inf, ('learning_rate', 'training_epochs')),
+                             (1, numpy.inf, ('n_samples', 'plot_every')), (0, 1, ('lr_decay',)),
+                             (1, len(test_images), ('n_chains',))):
+        check(low, high, **{name: settings[name] for name in names})
     index = T.lscalar('index')  # of a minibatch
     lr = T.scalar('lr')
     batch_size, n_chains, persistent = (settings[name] for name in (
@@ -232,8 +239,6 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
     train_rbm = engine.function(
         inputs=[index, lr], outputs=cost, updates=updates + draws.random_updates(rbm.input),
         givens={x: engine.minibatch(data[0][0], index, batch_size)})
-    test_images = numpy.asarray(data[2][0].get_value(borrow=True))
-    check(1, len(test_images), n_chains=n_chains)  # they start from as many test images
     sizes = {'n_visible': rbm.n_visible, 'n_hidden': rbm.n_hidden}
 
     with Run(script, settings, data, rbm.params, sizes,
@@ -299,7 +304,6 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     """
     seed = 123 if seed is None else seed
     settings = dict(locals())
-    check_settings(settings)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
@@ -310,17 +314,6 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     rbm = RBM(input=binary, n_visible=data.n_in, n_hidden=n_hidden, numpy_rng=rng,
               theano_rng=theano_rng)
     return train_and_sample('rbm', rbm, x, data, rng, settings)
-
-
-def check_settings(settings: dict) -> None:
-    """See that the keyword arguments of :func:`train` can be.
-
-    :raises UserError: when one cannot
-    """
-    for low, high, names in ((0, numpy.inf, ('learning_rate', 'training_epochs')),
-                             (1, numpy.inf, ('n_samples', 'n_hidden', 'plot_every', 'n_chains')),
-                             (0, 1, ('lr_decay',))):
-        check(low, high, **{name: settings[name] for name in names})
 
 
 test_rbm = train  # its name in the old tutorials

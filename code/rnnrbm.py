@@ -17,10 +17,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy
-import pytensor.tensor as T
-
-from rnnrbm_model import SEED, Parameters, build_rbm, build_rnnrbm, shared_zeros
 from support import checkpoints, command_line, datasets, draws, engine, training
 from support.checkpoints import Run, resumable
 from support.errors import check
@@ -28,6 +24,11 @@ from support.folders import OutputFolder, written_atomically
 from support.midi import check_resolution, midiwrite, read_all, transposed
 from support.optimisers import clipped, momentum_updates
 from support.sequences import Subsequences, TuneData
+
+import numpy
+import pytensor.tensor as T
+
+from rnnrbm_model import SEED, Parameters, build_rbm, build_rnnrbm, shared_zeros
 from utils import save_piano_roll
 
 __all__ = ['RnnRbm', 'build_rbm', 'build_rnnrbm', 'generate', 'load', 'train']

@@ -19,6 +19,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from support import command_line, datasets, engine, training
+from support.errors import UserError, check
+from support.estimates import Estimate, mean_estimate, ratio_estimate
+from support.folders import OutputFolder, write_json
+
 import numpy
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
@@ -28,10 +33,6 @@ import ais
 import rnnrbm
 from rbm import RBM
 from rnnrbm_model import Parameters, shared_zeros
-from support import command_line, datasets, engine, training
-from support.errors import UserError, check
-from support.estimates import Estimate, mean_estimate, ratio_estimate
-from support.folders import OutputFolder, write_json
 
 FRAMES_PER_CALL = 10_000  # whose biases are computed at once
 CHAINS_PER_CALL = 2000  # of annealed importance sampling, side by side

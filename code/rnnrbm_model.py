@@ -34,13 +34,14 @@ References:
 
 from dataclasses import dataclass
 
+from support import draws, engine
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 from rbm import RBM
-from support import draws, engine
 
 SEED = 0xbeef
 GIBBS_STEPS_TO_GENERATE = 25

@@ -7,6 +7,11 @@ finetuned together by gradient descent on the negative log-likelihood.
 
 from collections.abc import Callable, Sequence
 
+from support import engine, training
+from support.checkpoints import Run
+from support.errors import check
+from support.optimisers import sgd_updates
+
 import numpy
 import pytensor.tensor as T
 
@@ -17,10 +22,6 @@ from logistic_sgd import (
     scoring_functions,
 )
 from mlp import HiddenLayer
-from support import engine, training
-from support.checkpoints import Run
-from support.errors import check
-from support.optimisers import sgd_updates
 
 
 class StackedNetwork:

@@ -3,6 +3,9 @@
 import unittest
 from unittest import mock
 
+from support.errors import UserError
+from support.testing import TestCase, mnist_is_here, printed, slow, small_images
+
 import numpy
 import pytensor as theano
 
@@ -10,8 +13,6 @@ import DBN
 import predict
 import stacked
 from logistic_sgd import SharedDataSets
-from support.errors import UserError
-from support.testing import TestCase, mnist_is_here, printed, slow, small_images
 
 SETTINGS = {'hidden_layers_sizes': (40, 30), 'pretraining_epochs': 3, 'training_epochs': 20,
             'batch_size': 2, 'finetune_lr': .3}

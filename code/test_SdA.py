@@ -3,14 +3,6 @@
 import unittest
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-from pytensor.graph.replace import graph_replace
-
-import SdA
-from logistic_sgd import SharedDataSets
-from stacked import StackedNetwork
 from support.errors import UserError
 from support.testing import (
     REFERENCE_MODE,
@@ -22,6 +14,15 @@ from support.testing import (
     slow,
     small_images,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from pytensor.graph.replace import graph_replace
+
+import SdA
+from logistic_sgd import SharedDataSets
+from stacked import StackedNetwork
 
 
 class TestModel(TestCase):

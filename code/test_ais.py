@@ -1,14 +1,15 @@
 """Tests of ais: its estimates against sums over all states of small models."""
 
+from support.errors import UserError
+from support.estimates import Estimate, log_mean_estimate, mean_estimate, ratio_estimate
+from support.testing import TestCase
+
 import numpy
 import pytensor as theano
 from scipy.special import expit, logsumexp
 
 import ais
 import rbm
-from support.errors import UserError
-from support.estimates import Estimate, log_mean_estimate, mean_estimate, ratio_estimate
-from support.testing import TestCase
 from test_rbm import N_HIDDEN, N_VISIBLE, joint, parameters, small_rbm, states
 
 

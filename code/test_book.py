@@ -11,9 +11,9 @@ import sys
 import textwrap
 from unittest import mock
 
-import tyro
-
 from support.testing import CODE_FOLDER, TestCase
+
+import tyro
 
 BOOK = CODE_FOLDER.parent / 'doc'
 CHAPTERS = sorted(BOOK.glob('*.rst'))

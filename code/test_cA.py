@@ -2,12 +2,6 @@
 
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-from PIL import Image
-
-import cA
 from support.testing import (
     REFERENCE_MODE,
     TestCase,
@@ -16,6 +10,13 @@ from support.testing import (
     printed,
     small_images,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from PIL import Image
+
+import cA
 
 
 class TestContraction(TestCase):

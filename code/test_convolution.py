@@ -3,14 +3,14 @@
 import itertools
 from unittest import mock
 
+from support import convolution, engine
+from support.convolution import conv2d, max_pool_2d
+from support.testing import REFERENCE_MODE, TestCase, finite_difference_error, in_float64
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from scipy.signal import convolve2d, correlate2d
-
-from support import convolution, engine
-from support.convolution import conv2d, max_pool_2d
-from support.testing import REFERENCE_MODE, TestCase, finite_difference_error, in_float64
 
 # Shapes of images and filters: the usual, not square, one channel, one image, a filter of one
 # weight, a filter as large as the image, a filter of even size, an output of prime size.

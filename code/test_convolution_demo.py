@@ -4,13 +4,14 @@ import math
 import subprocess
 import sys
 
+from support.errors import UserError
+from support.testing import CODE_FOLDER, TestCase, printed
+
 import numpy
 from PIL import Image
 from scipy.signal import convolve2d
 
 import convolution_demo
-from support.errors import UserError
-from support.testing import CODE_FOLDER, TestCase, printed
 
 
 class TestEdges(TestCase):

@@ -3,15 +3,6 @@
 import unittest
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-from PIL import Image
-from scipy.signal import convolve2d
-
-import convolutional_mlp
-import logistic_sgd
-from convolutional_mlp import LeNet, LeNetConvPoolLayer
 from support import checkpoints, engine
 from support.datasets import ImageData
 from support.digits import make_digits
@@ -27,6 +18,16 @@ from support.testing import (
     small_images,
     until_failure,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from PIL import Image
+from scipy.signal import convolve2d
+
+import convolutional_mlp
+import logistic_sgd
+from convolutional_mlp import LeNet, LeNetConvPoolLayer
 
 
 def larger_images(factor=3, **sizes):

@@ -2,12 +2,6 @@
 
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-from PIL import Image
-
-import dA
 from support import draws
 from support.testing import (
     REFERENCE_MODE,
@@ -17,6 +11,13 @@ from support.testing import (
     printed,
     small_images,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from PIL import Image
+
+import dA
 
 
 def sigmoid(a):

@@ -12,12 +12,12 @@ import zipfile
 from pathlib import Path
 from unittest import mock
 
-import numpy
-
 from support import datasets, digits, tunes
 from support.errors import UserError
 from support.midi import midiread, midiwrite
 from support.testing import TestCase, mnist_is_here
+
+import numpy
 
 MNIST_SHA256 = '0d674e62e80a62a4c3e19077c3c7a4a2b5690e100cc1e128494f2e15cbb3f907'
 
@@ -256,12 +256,22 @@ class PickleTest(DataTest):
     def test_what_is_no_triple_of_arrays_of_numbers(self):
         for dtype in (object, [('a', 'i4')], 'U3', complex):
             x = numpy.zeros((2, 4), dtype=dtype)
-            self.fails(self.write_pickle(((x, x[:, 0]),) * 3), 'array of type')
+            self.fails(self.write_pickle(((x, x[:, 0]),) * 3), 'array')
         for content in (3, {}, self.triple[:2], ((1, 2), (3, 4), 5), None):
             self.fails(self.write_pickle(content), 'triple')
-        for part, reason in (('x', 'holds a str in place of an array'), ([[.5]], 'holds a float'),
+        for part, reason in (('x', 'holds a str in place of an array'), ([.5], 'holds a list'),
                              (3, 'and shape ()'), (numpy.dtype('f4'), 'images of type')):
             self.fails(self.write_pickle(((part, [1]),) * 3), reason)
+
+    def test_little_files_that_ask_for_much(self):
+        many = datasets.MOST_OPCODES + 1
+        for raw, reason in ((b'(' + b''.join(b'I%d\n0' % n for n in range(9)) + b'd.',
+                             'a dictionary'),
+                            (b']r' + struct.pack('<I', 2**31) + b'.', 'more than 1000000 parts'),
+                            (b'(' + b'}' * many + b'l.', 'more than 1000000 parts')):
+            self.fails(self.write('a.pkl.gz', gzip.compress(raw)), reason)
+        for nested in ([[[1]] * 9] * 9, [self.triple[0][0]] * 9):
+            self.fails(self.write_pickle(((nested, [1]),) * 3), 'holds a list in place of an array')
 
     def test_random_damage_is_one_line(self):
         raw = pickle.dumps(triple_of(*small_mnist(4, 1)), 2)

@@ -19,13 +19,14 @@ from unittest import mock
 
 from support import datasets, download
 from support.testing import CODE_FOLDER
+
 from test_datasets import DataTest, small_mnist, write_idx
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder. Files named in `broken` end too early, those in `endless` never."""
+    """Serves a folder. Files in `broken` end too early, in `endless` never, in `slow` some day."""
 
-    broken = endless = ()
+    broken = endless = slow = ()
 
     def log_message(self, *arguments):
         """Stay quiet."""
@@ -39,6 +40,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             with contextlib.suppress(OSError):
                 while True:
                     output.write(bytes(2**16))
+        elif name in self.slow:
+            with contextlib.suppress(OSError):
+                while block := source.read(64):
+                    output.write(block)
+                    time.sleep(.02)
         else:
             super().copyfile(source, output)
 
@@ -113,9 +119,11 @@ class ScriptsTest(DownloadTest):
     def test_faulty_mirrors(self):
         other = write_idx(self.folder / 'other', small_mnist(seed=1), compress=True)
         self.enterContext(mock.patch.object(download, 'LARGEST', 10**6))
+        self.enterContext(mock.patch.object(download, 'WHOLE_SECONDS', .3))
         good, last = self.serve(), [os.path.basename(self.last)]
         for mirror, reason in ((self.serve(other), 'not the published file'),
                                (self.serve(broken=last), 'ChunkedEncodingError'),
+                               (self.serve(slow=last), 'it is too slow'),
                                (self.serve(endless=last), 'not the published file')):
             self.mirrors(mirror)
             self.fails('mnist', reason, mirror)

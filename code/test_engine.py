@@ -6,14 +6,14 @@ import subprocess
 import sys
 import unittest.mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-
 from support import draws, engine
 from support.errors import UserError
 from support.optimisers import sgd_updates
 from support.testing import CODE_FOLDER, REFERENCE_MODE, TestCase
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
 
 
 def noisy_step(seed=5):

@@ -4,15 +4,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from unittest import mock
+
+from support import checkpoints, folders, photos
+from support.errors import UserError
+from support.testing import CODE_FOLDER, TestCase, small_images
 
 import numpy
 from PIL import Image
 
 import predict
-from support import checkpoints, folders
-from support.errors import UserError
-from support.testing import CODE_FOLDER, TestCase, small_images
 
 
 class TestSurroundings(TestCase):
@@ -44,6 +44,8 @@ class TestSurroundings(TestCase):
                 ('SCRIPT > /dev/full', {}, 'No space left on device'),
                 ('ulimit -f 1; SCRIPT', {}, 'File too large'),
                 ('mkdir gone; cd gone; rmdir ../gone; SCRIPT', {}, 'the working directory is gone'),
+                ('SCRIPT', {'PYTENSOR_FLAGS': 'floatX=float16'}, 'float32 and float64 can be had'),
+                ('SCRIPT', {'PYTENSOR_FLAGS': 'mode=BOGUS'}, 'mend PYTENSOR_FLAGS or .pytens'),
                 ('SCRIPT', {'JAX_PLATFORMS': 'cuda'}, 'JAX finds no device'),
                 ('SCRIPT', {'JAX_PLATFORMS': 'nonsense'}, 'JAX finds no device')):
             with self.subTest(command, **environment):
@@ -51,6 +53,13 @@ class TestSurroundings(TestCase):
                 self.assertEqual(run.returncode, 1, run.stderr)
                 self.assertIn(message, run.stderr)
                 self.assertEqual(run.stderr.count('\n'), 1, run.stderr)
+
+    def test_missing_modules(self):
+        without = ('-c "import sys; sys.modules.update(tyro=None, jax=None, numba=None); '
+                   'import support"')
+        run = self.shell(f'{sys.executable} {without}', PYTHONPATH=str(CODE_FOLDER))
+        self.assertEqual(run.returncode, 1)
+        self.assertRegex(run.stderr, r'\Atyro, jax cannot be imported: .*pip install -r .*\n\Z')
 
     def test_few_letters(self):
         run = self.shell('SCRIPT --output-folder Übung', PYTHONIOENCODING='ascii',
@@ -114,7 +123,7 @@ class TestImages(TestCase):
     def read(self, picture, suffix='png'):
         path = self.folder / f'picture.{suffix}'
         picture.save(path)
-        return predict.read_image(path, picture.size[::-1]) * 256
+        return photos.read_image(path, picture.size[::-1]) * 256
 
     def test_modes(self):
         levels = numpy.arange(0, 256, 17, dtype='uint8').reshape(4, 4)
@@ -135,14 +144,3 @@ class TestImages(TestCase):
                 levels, atol=1.01)
             with self.assertRaisesRegex(UserError, 'floating-point numbers; save it with 8 bits'):
                 self.read(Image.fromarray(levels.astype('float32')), suffix)
-
-
-class TestFullDisk(TestCase):
-    def test_what_was_there_stays(self):
-        path = self.folder / 'a.npz'
-        path.write_bytes(b'old')
-        full = OSError(28, os.strerror(28))
-        with mock.patch.object(folders.os, 'fsync', side_effect=full), \
-                self.assertRaisesRegex(UserError, r'cannot write .*a\.npz .*make room there'):
-            checkpoints.save_arrays(path, {'a': numpy.zeros(3)})
-        self.assertEqual((path.read_bytes(), os.listdir(self.folder)), (b'old', ['a.npz']))

@@ -2,14 +2,6 @@
 
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-from scipy.special import logsumexp
-
-import gaussian_rbm
-from gaussian_rbm import GaussianRBM, standardize
-from logistic_sgd import SharedDataSets
 from support import checkpoints, draws
 from support.testing import (
     REFERENCE_MODE,
@@ -19,6 +11,15 @@ from support.testing import (
     printed,
     small_images,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from scipy.special import logsumexp
+
+import gaussian_rbm
+from gaussian_rbm import GaussianRBM, standardize
+from logistic_sgd import SharedDataSets
 from test_rbm import N_HIDDEN, N_VISIBLE, evaluate, parameters, small_rbm, states
 
 

@@ -5,6 +5,10 @@ import io
 import json
 from unittest import mock
 
+from support.errors import UserError
+from support.estimates import Estimate
+from support.testing import TestCase, printed, small_images
+
 import numpy
 from scipy.special import expit, logsumexp
 
@@ -13,9 +17,6 @@ import DBN
 import gaussian_rbm
 import likelihood
 import rbm
-from support.errors import UserError
-from support.estimates import Estimate
-from support.testing import TestCase, printed, small_images
 from test_rbm import N_HIDDEN, N_VISIBLE, joint, parameters, small_rbm, states
 
 

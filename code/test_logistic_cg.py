@@ -6,13 +6,6 @@ import sys
 import unittest
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-import scipy.optimize
-
-import logistic_cg
-from logistic_sgd import SharedDataSets, minibatch_givens
 from support.testing import (
     CODE_FOLDER,
     REFERENCE_MODE,
@@ -25,6 +18,14 @@ from support.testing import (
     small_images,
     until_failure,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+import scipy.optimize
+
+import logistic_cg
+from logistic_sgd import SharedDataSets, minibatch_givens
 
 
 class Crash(BaseException):

@@ -6,12 +6,6 @@ import sys
 import unittest
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-
-import logistic_sgd
-from logistic_sgd import LogisticRegression, SharedDataSets
 from support.testing import (
     CODE_FOLDER,
     REFERENCE_MODE,
@@ -23,6 +17,13 @@ from support.testing import (
     slow,
     small_images,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+
+import logistic_sgd
+from logistic_sgd import LogisticRegression, SharedDataSets
 
 
 class TestLogisticRegression(TestCase):

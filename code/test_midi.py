@@ -5,14 +5,14 @@ import io
 import time
 from unittest import mock
 
-import mido
-import numpy
-from mido.midifiles.meta import encode_variable_int
-
 from support import midi
 from support.errors import UserError
 from support.midi import midiread, midiwrite
 from support.testing import TestCase
+
+import mido
+import numpy
+from mido.midifiles.meta import encode_variable_int
 
 END = b'\x00\xff\x2f\x00'
 

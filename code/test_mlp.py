@@ -3,11 +3,6 @@
 import unittest
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-
-import mlp
 from support.testing import (
     REFERENCE_MODE,
     TestCase,
@@ -17,6 +12,12 @@ from support.testing import (
     printed,
     small_images,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+
+import mlp
 
 
 class TestHiddenLayer(TestCase):

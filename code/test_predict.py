@@ -4,6 +4,10 @@ import dataclasses
 import re
 from unittest import mock
 
+from support import photos
+from support.errors import UserError
+from support.testing import TestCase, printed, slow, small_images
+
 import numpy
 from PIL import Image
 
@@ -14,8 +18,6 @@ import logistic_sgd
 import mlp
 import predict
 import SdA
-from support.errors import UserError
-from support.testing import TestCase, printed, slow, small_images
 
 
 class TestPredict(TestCase):
@@ -94,7 +96,7 @@ class TestPredict(TestCase):
     def test_image_is_scaled(self):
         path = self.folder / 'large.png'
         Image.new('L', (70, 140), 128).save(path)
-        numpy.testing.assert_allclose(predict.read_image(path, (7, 5)), numpy.full(35, .5))
+        numpy.testing.assert_allclose(photos.read_image(path, (7, 5)), numpy.full(35, .5))
 
     def test_mistakes(self):
         with self.assertRaisesRegex(UserError, 'there is no .*run.json'):

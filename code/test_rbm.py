@@ -4,14 +4,6 @@ import itertools
 import unittest
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-from PIL import Image
-from pytensor.graph.traversal import explicit_graph_inputs
-from scipy.special import expit, logsumexp
-
-import rbm
 from support import checkpoints, draws, engine
 from support.errors import UserError
 from support.testing import (
@@ -25,6 +17,15 @@ from support.testing import (
     small_images,
     until_failure,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from PIL import Image
+from pytensor.graph.traversal import explicit_graph_inputs
+from scipy.special import expit, logsumexp
+
+import rbm
 
 N_VISIBLE, N_HIDDEN = 4, 3
 

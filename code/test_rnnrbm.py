@@ -6,16 +6,6 @@ from contextlib import redirect_stderr
 from inspect import signature
 from unittest import mock
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-from PIL import Image
-from pytensor.graph.replace import graph_replace
-from scipy.special import logsumexp
-
-import rnnrbm
-import rnnrbm_model
-from rnnrbm import RnnRbm
 from support import checkpoints, datasets, engine, tunes
 from support.errors import UserError
 from support.midi import midiread, midiwrite, tonality
@@ -28,6 +18,17 @@ from support.testing import (
     printed,
     until_failure,
 )
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
+from PIL import Image
+from pytensor.graph.replace import graph_replace
+from scipy.special import logsumexp
+
+import rnnrbm
+import rnnrbm_model
+from rnnrbm import RnnRbm
 
 R = (60, 72)  # an octave is enough to learn from
 
@@ -385,7 +386,7 @@ class TestScript(TestCase):
             rnnrbm.generate(0)
         with self.assertRaisesRegex(UserError, 'there is no'):
             rnnrbm.generate(1, str(self.folder / 'none'))
-        for settings, message in (({'dataset': str(self.folder / 'none')}, 'no data set'),
+        for settings, message in (({'dataset': str(self.folder / 'none')}, 'give the path of'),
                                   ({'num_epochs': -1}, '`num_epochs`'), ({'lr': -1.}, '`lr`')):
             with self.assertRaisesRegex(UserError, message):
                 self.train('empty', **settings)

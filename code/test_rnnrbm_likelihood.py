@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 from unittest import mock
 
+from support import estimates
+from support.errors import UserError
+from support.testing import TestCase, printed
+
 import numpy
 from scipy.special import logsumexp
 
 import rnnrbm
 import rnnrbm_likelihood
 import rnnrbm_model
-from support import estimates
-from support.errors import UserError
-from support.testing import TestCase, printed
 from test_rnnrbm import R, biases_by_hand, random_params, small_rolls, write_tunes
 
 
@@ -133,7 +134,7 @@ class TestScript(TestCase):
             value = record['log_likelihood']['value']
             self.assertIn(f'log-likelihood: {value:.2f} (', output.getvalue())
         for settings, message in (({'evaluate': 'valid'}, 'no folder valid'),
-                                  ({'evaluate': str(self.folder / 'none')}, 'no data set'),
+                                  ({'evaluate': str(self.folder / 'none')}, 'give the path of'),
                                   ({'evaluate': str(folder / 'model.npz')}, 'model.npz'),
                                   ({'n_frames': -1}, '`n_frames` is -1'),
                                   ({'n_chains': 0}, '`n_chains` is 0'),

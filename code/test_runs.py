@@ -16,6 +16,12 @@ import time
 from types import SimpleNamespace
 from unittest import mock
 
+from support import checkpoints, datasets, draws, engine, folders, training
+from support.checkpoints import Run, load_arrays, save_arrays
+from support.errors import UserError
+from support.folders import OutputFolder, read_record
+from support.testing import CODE_FOLDER, TestCase, printed, small_images, until_failure
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -24,11 +30,6 @@ from pytensor.compile.sharedvalue import SharedVariable
 import dA
 import logistic_sgd
 import SdA
-from support import checkpoints, datasets, draws, engine, folders, training
-from support.checkpoints import Run, load_arrays, save_arrays
-from support.errors import UserError
-from support.folders import OutputFolder, read_record
-from support.testing import CODE_FOLDER, TestCase, printed, small_images, until_failure
 
 
 class Crash(BaseException):
@@ -71,12 +72,13 @@ class TestFiles(RunCase):
             if old is not None:
                 path.write_bytes(old)
             for failure in (full, KeyboardInterrupt(), Crash()):
-                with self.assertRaises(type(failure)), folders.written_atomically(path) as file:
+                expected = UserError if failure is full else type(failure)
+                with self.assertRaises(expected), folders.written_atomically(path) as file:
                     file.write(b'new')
                     raise failure
             for where in ('fsync', 'replace'):
                 with mock.patch.object(folders.os, where, side_effect=full), \
-                        self.assertRaises(OSError):
+                        self.assertRaisesRegex(UserError, r'a\.npz \(No space left on device\)'):
                     save_arrays(path, self.ARRAYS)
             self.assertEqual(self.names(), [] if old is None else ['a.npz'])
         self.assertEqual(path.read_bytes(), b'old')
@@ -556,10 +558,12 @@ class TestKill(RunCase):
                     if folders.is_in_use(self.folder / 'parts'):
                         break
                 if kill == 0:
+                    process.send_signal(signal.SIGSTOP)  # or it might come to its end meanwhile
                     with self.script('parts', '--overwrite', *self.SETTINGS) as second:
                         _, errors = second.communicate()
                     self.assertEqual((second.returncode, errors.count('\n')), (1, 1), errors)
                     self.assertIn('in use by another run', errors)
+                    process.send_signal(signal.SIGCONT)
                 time.sleep(random.Random(kill).uniform(0, 0.3))
                 process.kill()
                 process.communicate()
@@ -567,7 +571,7 @@ class TestKill(RunCase):
             options = ['--resume']
         with self.script('parts') as process:  # neither --resume nor --overwrite
             _, errors = process.communicate()
-        self.assertEqual((process.returncode, errors.count('\n')), (1, 1))
+        self.assertEqual((process.returncode, errors.count('\n')), (1, 1), errors)
         self.assertRegex(errors, r'holds a run of logistic_sgd \(dead, process .*--resume')
         with self.script('parts', '--resume') as process:
             _, errors = process.communicate()

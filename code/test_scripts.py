@@ -1,18 +1,22 @@
 """Tests of every script as a whole: as a user runs it, and how the files hang together."""
 
 import ast
+import importlib
 import io
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import zipfile
-
-import numpy
+from pathlib import Path
 
 from support.midi import midiwrite
-from support.testing import CODE_FOLDER, TestCase, small_images
+from support.testing import CODE_FOLDER, TestCase, printed, small_images
 from support.tunes import make_tunes
+
+import numpy
+import tyro
 
 # Each script with settings that let it finish in seconds, and what it leaves in its folder.
 SCRIPTS = {
@@ -42,13 +46,12 @@ FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.pn
                  'rnnrbm.py': {'sample1.mid', 'sample1.png', 'sample2.mid', 'sample2.png'}}
 
 # From the ground up: a module may import those before it.
-ORDER = ['errors', 'xla', 'engine', 'draws', 'convolution', 'optimisers', 'digits', 'download',
-         'tunes', 'midi', 'datasets', 'folders', 'checkpoints', 'training', 'sequences',
-         'estimates', 'command_line', 'testing', 'utils', 'hmc', 'gaussian', 'logistic_sgd',
-         'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'stacked',
-         'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model', 'rnnrbm',
-         'rnnrbm_likelihood',
-         'predict', 'benchmark']
+ORDER = ['errors', 'xla', 'engine', 'draws', 'convolution', 'optimisers', 'folders', 'digits',
+         'download', 'photos', 'tunes', 'midi', 'datasets', 'checkpoints', 'training',
+         'sequences', 'estimates', 'command_line', 'testing', 'utils', 'hmc', 'gaussian',
+         'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA',
+         'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model',
+         'rnnrbm', 'rnnrbm_likelihood', 'predict', 'benchmark']
 
 
 def write_data(path):
@@ -109,13 +112,16 @@ class TestScripts(TestCase):
         self.assertEqual(result(again), result(first))
 
     def test_help_explains_every_option(self):
+        run = self.run_script('SdA.py', '--help')
+        self.assertEqual((run.returncode, run.stderr), (0, ''))
         for script in SCRIPTS:
-            run = self.run_script(script, '--help')
-            self.assertEqual((run.returncode, run.stderr), (0, ''))
+            with printed() as output, self.assertRaises(SystemExit):
+                tyro.cli(importlib.import_module(Path(script).stem).train, args=['--help'])
+            text = output.getvalue()
             for option in ('--dataset', '--batch-size', '--seed', '--output-folder', '--resume',
                            '--overwrite'):
-                self.assertIn(option, run.stdout)
-            self.assertIn('go on with the run in the output folder', ' '.join(run.stdout.split())
+                self.assertIn(option, text)
+            self.assertIn('go on with the run in the output folder', ' '.join(text.split())
                           .replace('│ │ ', ''))
 
     def test_mistakes_end_in_one_line(self):
@@ -190,8 +196,10 @@ class TestStructure(TestCase):
                 if isinstance(node, ast.Import):
                     imported = [alias.name for alias in node.names]
                 elif isinstance(node, ast.ImportFrom):
-                    imported = [node.module, *(alias.name for alias in node.names)]
-                for other in {part for full in imported for part in full.split('.')} & set(ORDER):
+                    imported = [f'{node.module}.{alias.name}' for alias in node.names]
+                ours = [full.split('.') for full in imported
+                        if full.split('.')[0] in ('support', *ORDER)]
+                for other in set(itertools.chain(*ours)) & set(ORDER):
                     if other != name:
                         self.assertLess(ORDER.index(other), ORDER.index(name),
                                         f'{name} imports {other}')

@@ -9,6 +9,11 @@ import re
 from types import SimpleNamespace
 from unittest import mock
 
+from support import checkpoints, datasets, engine, folders, training
+from support.errors import UserError, check
+from support.optimisers import clipped, momentum_updates, sgd_updates
+from support.testing import REFERENCE_MODE, TestCase, printed, small_images, until_failure
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -20,10 +25,6 @@ from logistic_sgd import (
     minibatch_givens,
     sgd_optimization_mnist,
 )
-from support import checkpoints, datasets, engine, folders, training
-from support.errors import UserError, check
-from support.optimisers import clipped, momentum_updates, sgd_updates
-from support.testing import REFERENCE_MODE, TestCase, printed, small_images, until_failure
 
 
 def follow_naively(loss_after, n_train_batches, patience, increase, threshold, n_epochs):

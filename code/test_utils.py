@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from unittest import mock
 
+from support.errors import UserError
+from support.testing import TestCase
+
 import numpy
 from PIL import Image
 
-from support.errors import UserError
-from support.testing import TestCase
 from utils import save_filters, save_picture, scale_to_unit_interval, tile_raster_images
 
 FLOATS = (numpy.float16, numpy.float32, numpy.float64)

@@ -7,11 +7,11 @@ entries as an image has pixels, so it can be looked at as an image: of what the 
 import os
 from pathlib import Path
 
-import numpy
-from PIL import Image
-
 from support.errors import UserError, check
 from support.folders import written_atomically
+
+import numpy
+from PIL import Image
 
 
 def scale_to_unit_interval(ndar: numpy.ndarray, eps: float = 1e-8) -> numpy.ndarray:

@@ -21,6 +21,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code'))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code' / 'hmc'))
 
+from support import datasets
+from support.checkpoints import load_arrays
+from support.folders import write_json
+
 import matplotlib
 import numpy
 import pytensor as theano
@@ -35,9 +39,6 @@ import convolution_demo
 import gaussian
 import hmc
 from rbm import RBM
-from support import datasets
-from support.checkpoints import load_arrays
-from support.folders import write_json
 from utils import save_picture, tile_raster_images
 
 HERE = Path(__file__).resolve().parent

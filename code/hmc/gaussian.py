@@ -10,16 +10,18 @@ and the means, variances and correlations of the draws can be held against these
 
 from pathlib import Path
 
-import numpy
-import pytensor as theano
-import pytensor.tensor as T
-
 # hmc comes first: it shows Python the way to `support`.
 from hmc import EnergyFunction, HMC_sampler, Samples, sharedX  # type: ignore[attr-defined]
+
+# isort: split
 from support import command_line
 from support.checkpoints import save_arrays
 from support.errors import UserError, check
 from support.folders import OutputFolder, written_atomically
+
+import numpy
+import pytensor as theano
+import pytensor.tensor as T
 
 
 def gaussian_target(rng: numpy.random.RandomState,

@@ -40,14 +40,14 @@ from pathlib import Path
 # when it is started from here.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from support import draws, engine
+from support.errors import UserError, check
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.replace import graph_replace
-
-from support import draws, engine
-from support.errors import UserError, check
 
 # From positions (n_chains, dim) to the energy of every chain (n_chains,), both symbolic.
 EnergyFunction = Callable[[T.TensorVariable], T.TensorVariable]

@@ -8,12 +8,16 @@ import unittest
 import warnings
 from unittest import mock
 
+# hmc comes first: it shows Python the way to `support`.
+from hmc import HMC_sampler, sharedX
+
+# isort: split
+from support.errors import UserError
+from support.testing import CODE_FOLDER, TestCase, printed, slow
+
 import numpy
 
 import gaussian
-from hmc import HMC_sampler, sharedX
-from support.errors import UserError
-from support.testing import CODE_FOLDER, TestCase, printed, slow
 from test_hmc import deviation, products, standard_error
 
 

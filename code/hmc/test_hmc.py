@@ -4,16 +4,19 @@ Random results are compared with the truth in units of their Monte-Carlo standar
 more than five of them away is an error of the sampler and not chance.
 """
 
+# hmc comes first: it shows Python the way to `support`.
+import hmc
+from hmc import HMC_sampler, sharedX
+
+# isort: split
+from support import draws
+from support.errors import UserError
+from support.testing import REFERENCE_MODE, TestCase
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 import scipy.stats
-
-import hmc
-from hmc import HMC_sampler, sharedX
-from support import draws
-from support.errors import UserError
-from support.testing import REFERENCE_MODE, TestCase
 
 
 def standard_error(draws):

@@ -1,1 +1,25 @@
-"""What the chapters stand on: the engine, data sets, training, checkpoints, music."""
+"""What the chapters stand on.
+
+Every script imports this package first. It says in one line what keeps the rest from being
+imported, at once and not after hours of training.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+_missing = [name for name in ('PIL', 'filelock', 'matplotlib', 'mido', 'numpy', 'pooch', 'pytensor',
+                              'scipy', 'tqdm', 'tyro') if importlib.util.find_spec(name) is None]
+if not any(map(importlib.util.find_spec, ('jax', 'numba'))):
+    _missing.append('jax')
+if _missing:
+    sys.exit(f'{", ".join(_missing)} cannot be imported: {sys.executable} -m pip install -r '
+             f'{Path(__file__).resolve().parents[2] / "requirements.txt"}')
+try:
+    importlib.import_module('pytensor')  # which takes a second or more
+except ValueError as error:  # its words on flags that cannot be
+    sys.exit(f'mend PYTENSOR_FLAGS or .pytensorrc: {" ".join(str(error).split())}')
+except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    sys.exit(130)

@@ -32,13 +32,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy
-import pytensor as theano
-from pytensor.compile.sharedvalue import SharedVariable
-
 from support import engine
 from support.errors import UserError
 from support.folders import OutputFolder, read_record, written_atomically
+
+import numpy
+import pytensor as theano
+from pytensor.compile.sharedvalue import SharedVariable
 
 CHECKPOINT = 'checkpoint.npz'
 MODEL = 'model.npz'

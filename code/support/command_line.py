@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from support.checkpoints import recorded_settings
-from support.engine import check_devices
+from support.engine import check_flags
 from support.errors import UserError
+
+import tyro
 
 
 def main(function: Any) -> None:
@@ -36,7 +36,7 @@ def main(function: Any) -> None:
     except OSError:
         _stop(f'{script}: the working directory is gone: change to another one')
     try:
-        check_devices()
+        check_flags()
         tyro.cli(with_recorded_defaults(function, sys.argv[1:]),
                  config=(tyro.conf.FlagCreatePairsOff,))
     except UserError as error:

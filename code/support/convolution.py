@@ -26,11 +26,11 @@ References:
 
 import functools
 
+from support import engine
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
-
-from support import engine
 
 # Copying a number into a patch takes about as long as this many multiplications in a product.
 MULTIPLICATIONS_PER_COPY = 100

@@ -30,6 +30,7 @@ import itertools
 import math
 import os
 import pickle
+import pickletools
 import re
 import sys
 import zipfile
@@ -38,17 +39,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy
-
 from support import tunes
 from support.digits import VERSION, make_digits
 from support.download import DownloadError, downloaded
 from support.errors import UserError
 from support.folders import written_atomically
 
+import numpy
+
 DATA_FOLDER = Path(__file__).resolve().parents[2] / 'data'
 LARGEST = 2 * 1024**3  # bytes of a file, once it is unpacked, and of the arrays made from it
 LARGEST_LABEL = 65535
+MOST_OPCODES = 10**6  # of a pickle
 SPLITS = ('train', 'valid', 'test')
 
 Pair = tuple[numpy.ndarray, numpy.ndarray]  # images and labels
@@ -266,13 +268,28 @@ class ArrayUnpickler(pickle.Unpickler):
         return lambda *arguments: Call(wanted, arguments)
 
 
+def check_opcodes(content: bytes) -> None:
+    """Refuse a pickle that might take hours or any amount of memory, before it does.
+
+    Arrays need few steps, no dictionary and no set: keys can be made that all have one hash.
+    """
+    for n, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        place = argument if opcode.name.endswith('PUT') else 0  # in the list of what comes again
+        if max(n, place or 0) > MOST_OPCODES:
+            raise ValueError(f'it has more than {MOST_OPCODES} parts: save arrays, not lists')
+        if opcode.name in ('DICT', 'SETITEM', 'SETITEMS', 'ADDITEMS', 'FROZENSET'):
+            raise ValueError('it holds a dictionary or a set, in place of arrays of numbers')
+
+
 def pickled(value: Any) -> Any:
-    """The array, number, type or bytes that a :class:`Call` stands for; lists of such as well."""
+    """The array, number, type or bytes that a :class:`Call` stands for; a list of numbers, too."""
     match value:
         case bytes() | bytearray() | int():
             return value
-        case list():
-            return numpy.array([pickled(item) for item in value])
+        case list() if all(isinstance(item, (int, Call)) for item in value):
+            numbers = [pickled(item) for item in value]
+            if not any(map(numpy.ndim, numbers)):
+                return numpy.array(numbers)
         case Call('numpy.core.multiarray._reconstruct', _, (_, shape, dtype, is_fortran, data)):
             array = numpy.frombuffer(pickled(data), pickled(dtype))
             return array.reshape(shape, order='F' if is_fortran else 'C')
@@ -296,7 +313,9 @@ def pickled(value: Any) -> Any:
 
 def read_pickle(path: Path) -> list[Pair]:
     """Read a pickled triple of pairs of arrays; labels may also be a list of integers."""
-    match ArrayUnpickler(io.BytesIO(unpacked(path)), encoding='bytes').load():
+    content = unpacked(path)
+    check_opcodes(content)
+    match ArrayUnpickler(io.BytesIO(content), encoding='bytes').load():
         case [[_, _], [_, _], [_, _]] as triple:
             return [(numpy.asarray(pickled(x)), numpy.asarray(pickled(y))) for x, y in triple]
     raise ValueError('it is no triple ((train_x, train_y), (valid_x, valid_y), (test_x, test_y))')

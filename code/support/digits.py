@@ -14,10 +14,10 @@ adding a number to it. The steps, with N images at once:
 
 import os
 
+from support.errors import UserError
+
 import numpy
 from PIL import Image, ImageDraw, ImageFont
-
-from support.errors import UserError
 
 SIZES = (5000, 1000, 1000)  # training, validation, test
 SEED = 20081

@@ -1,11 +1,13 @@
 """Download MNIST or the Nottingham tunes from a mirror that can be reached, and verify them."""
 
 import contextlib
+import errno
 import io
 import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,8 @@ SOURCES = {
 LARGEST = 20_000_000  # bytes of a download: twice what the largest of the files has
 ANSWER_SECONDS = 3  # within which a mirror must answer,
 REACH_SECONDS = 8  # and one of them in all
-STALL_SECONDS = 15  # without a byte, after which a download is given up
+STALL_SECONDS = 15  # without a byte, after which a download is given up,
+WHOLE_SECONDS = 600  # and for a file in all
 
 
 class DownloadError(UserError):
@@ -116,14 +119,19 @@ def answering(mirrors: Sequence[str], name: str) -> list[str]:
 
 
 def get(url: str, path: str, _: Any) -> None:
-    """Download for pooch, but no more than LARGEST bytes, however many a mirror sends."""
+    """Download for pooch, but no more than LARGEST bytes, and no longer than WHOLE_SECONDS."""
     import pooch
+
+    deadline = time.monotonic() + WHOLE_SECONDS
 
     class Limited(io.FileIO):
         def write(self, data: Any) -> int:
             if self.tell() > LARGEST:
                 raise ValueError
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, 'it is too slow')
             return super().write(data)
 
     with Limited(path, 'wb') as file:
-        pooch.HTTPDownloader(timeout=STALL_SECONDS)(url, file, None)
+        # In little pieces, between which the time is looked at, however slowly they come.
+        pooch.HTTPDownloader(timeout=STALL_SECONDS, chunk_size=64)(url, file, None)

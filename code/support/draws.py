@@ -8,6 +8,9 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from support.engine import Updates, mode_name, substituted
+from support.errors import check
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -16,9 +19,6 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.basic import UniformRV
 from pytensor.tensor.random.op import RNGConsumerOp
-
-from support.engine import Updates, mode_name, substituted
-from support.errors import check
 
 
 class RandomStreams:

@@ -18,6 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from support import xla
+from support.errors import UserError
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
@@ -29,9 +32,6 @@ from pytensor.link import utils as link_utils
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.shape import Shape, Shape_i
 from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
-
-from support import xla
-from support.errors import UserError
 
 Updates = list[tuple[SharedVariable, Variable]]
 
@@ -92,19 +92,21 @@ def ignore_harmless_warnings() -> None:
         warnings.filterwarnings('ignore', message=message)
 
 
-def check_devices() -> None:
-    """See that JAX has the devices that the environment variable ``JAX_PLATFORMS`` asks for.
+def check_flags() -> None:
+    """See that the type of numbers and the device that were asked for are there.
 
-    :raises UserError: when it has not
+    :raises UserError: when one is not
     """
+    if theano.config.floatX == 'float16':  # JAX and Numba have it for less than the models need
+        raise UserError('PYTENSOR_FLAGS says floatX=float16: float32 and float64 can be had')
     if os.environ.get('JAX_PLATFORMS') and mode_name() == 'JAX':
         import jax
         try:
             jax.devices()
         except (RuntimeError, AssertionError) as error:
-            reason = ' '.join(str(error).split())[:200]
-            raise UserError(f'JAX finds no device ({reason or "none of that kind"}): see what the '
-                            'variable JAX_PLATFORMS says, or leave it out') from None
+            reason = ' '.join(str(error).split())[:200] or 'none of that kind'
+            raise UserError(f'JAX finds no device ({reason}): see what the variable JAX_PLATFORMS '
+                            'says, or leave it out') from None
 
 
 def _is_writable(folder: os.PathLike) -> bool:

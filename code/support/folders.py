@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import filelock
-
 from support.errors import UserError
+
+import filelock
 
 RECORD = 'run.json'
 LOCK = '.lock'
@@ -58,7 +58,8 @@ class OutputFolder:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         self.record: dict[str, Any] = {}
-        self._lock = filelock.FileLock(self.folder / LOCK, timeout=0)
+        # Somebody who only asks whether it is held, as below, does so for an instant.
+        self._lock = filelock.FileLock(self.folder / LOCK, timeout=1)
 
     def __enter__(self) -> Any:
         try:

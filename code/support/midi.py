@@ -22,10 +22,10 @@ import sys
 from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple
 
+from support.errors import UserError
+
 import mido
 import numpy
-
-from support.errors import UserError
 
 N_PITCHES = 128  # that MIDI knows
 DRUMS = 9  # the channel, counted from 0, on which a number says which drum, and is no pitch

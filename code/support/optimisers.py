@@ -6,12 +6,12 @@ them. State of their own, such as a velocity, is among them, and so part of ever
 
 from collections.abc import Sequence
 
+from support.engine import Updates
+
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
-
-from support.engine import Updates
 
 
 def sgd_updates(cost: Variable, params: Sequence[SharedVariable],

@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from support.errors import check
+
 import numpy
 import pytensor as theano
-
-from support.errors import check
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from support import datasets, engine
+from support.digits import make_digits
+
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
-
-from support import datasets, engine
-from support.digits import make_digits
 
 CODE_FOLDER = Path(__file__).resolve().parents[1]
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy
-from pytensor.tensor.random.type import RandomType
-from tqdm import tqdm
-
 from support import engine
 from support.checkpoints import Run, restore
 from support.errors import UserError
 from support.folders import written_atomically
+
+import numpy
+from pytensor.tensor.random.type import RandomType
+from tqdm import tqdm
 
 # Between two calls of a compiled function come progress and Ctrl-C; a call of this many updates,
 # or of this many examples, takes less than a second on two cores.
