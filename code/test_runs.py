@@ -569,7 +569,7 @@ class TestKill(RunCase):
                 process.communicate()
             self.assertEqual(read_record(self.folder / 'parts')['status'], 'dead')
             options = ['--resume']
-        with self.script('parts') as process:  # neither --resume nor --overwrite
+        with self.script('parts', *self.SETTINGS) as process:  # no --resume, no --overwrite
             _, errors = process.communicate()
         self.assertEqual((process.returncode, errors.count('\n')), (1, 1), errors)
         self.assertRegex(errors, r'holds a run of logistic_sgd \(dead, process .*--resume')
