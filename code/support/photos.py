@@ -1,0 +1,46 @@
+"""Image files of the user's own, as the models know images."""
+
+from pathlib import Path
+
+from support.errors import UserError
+
+import numpy
+import pytensor as theano
+from PIL import Image, ImageOps
+
+
+def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -> numpy.ndarray:
+    """An image file as one row of grey levels.
+
+    :param path: any file that Pillow reads
+    :param image_shape: (height, width) to scale to
+    :param invert: swap black and white
+    :return: floatX (height * width,) in [0, 1)
+    :raises UserError: when it is no image
+    """
+    try:
+        with Image.open(path) as picture:
+            grey = to_grey(picture).resize(image_shape[::-1], Image.Resampling.LANCZOS)
+    except FileNotFoundError:
+        raise UserError(f'there is no image {path}') from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f'{path} cannot be read as an image: {error}') from None
+    if invert:
+        grey = ImageOps.invert(grey)
+    return numpy.asarray(grey, dtype=theano.config.floatX).ravel() / 256
+
+
+def to_grey(picture: Image.Image) -> Image.Image:
+    """A picture in 256 levels of grey: what is transparent is paper, and so white.
+
+    :raises ValueError: when its pixels are floats, of which black and white are not known
+    """
+    if picture.mode == 'F':
+        raise ValueError('its pixels are floating-point numbers; save it with 8 bits')
+    if picture.mode.startswith('I'):  # 16 bits, whatever Pillow keeps them in
+        levels = numpy.asarray(picture).clip(0, 65535) // 256
+        return Image.fromarray(levels.astype('uint8'))
+    if 'A' in picture.getbands() or 'transparency' in picture.info:
+        paper = Image.new('RGBA', picture.size, 'white')
+        picture = Image.alpha_composite(paper, picture.convert('RGBA'))
+    return picture.convert('L')
