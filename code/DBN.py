@@ -18,7 +18,7 @@ References:
       networks", 2007
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from support import checkpoints, command_line, draws, engine, training
@@ -27,6 +27,7 @@ from support.errors import check
 
 import numpy
 import pytensor.tensor as T
+from pytensor.compile.sharedvalue import SharedVariable
 
 import stacked
 from logistic_sgd import load_data
@@ -68,26 +69,30 @@ class DBN(stacked.StackedNetwork):
         """The parameters of all RBMs, from the bottom to the top."""
         return [param for layer in self.rbm_layers for param in layer.params]
 
-    def pretraining_functions(self, train_set_x: T.TensorVariable, batch_size: int,
-                              k: int) -> list[engine.Step]:
-        """For each layer, a function that takes one step of CD-k.
+    def pretraining_function(self, i: int, data: Mapping[T.TensorVariable, SharedVariable],
+                             batch_size: int, k: int) -> engine.Step:
+        """A function that takes one step of CD-k in the RBM of layer ``i``.
 
-        They are called as ``f(index, lr=0.1)`` and return the log-probability of the
+        It is called as ``f(index, lr=0.1)`` and returns the log-probability of the
         reconstruction, which is the negative cross-entropy.
 
-        :param train_set_x: (n_examples, n_ins)
+        :param data: for ``x``, or for the input of the layer, all examples
         :param k: Gibbs steps in an update
         """
         index = T.lscalar('index')  # of a minibatch
         learning_rate = T.scalar('lr')
-        functions = []
-        for layer in self.rbm_layers:
-            cost, updates = layer.get_cost_updates(learning_rate, persistent=None, k=k)
-            functions.append(engine.function(
-                inputs=[index, learning_rate], outputs=cost, updates=updates,
-                givens={self.x: engine.minibatch(train_set_x, index, batch_size)},
-                defaults={learning_rate: 0.1}))
-        return functions
+        cost, updates = self.rbm_layers[i].get_cost_updates(learning_rate, persistent=None, k=k)
+        return engine.function(
+            inputs=[index, learning_rate], outputs=cost, updates=updates,
+            givens={variable: engine.minibatch(examples, index, batch_size)
+                    for variable, examples in data.items()},
+            defaults={learning_rate: 0.1})
+
+    def pretraining_functions(self, train_set_x: SharedVariable, batch_size: int,
+                              k: int) -> list[engine.Step]:
+        """:meth:`pretraining_function` for each layer, from images, (n_examples, n_ins)."""
+        return [self.pretraining_function(i, {self.x: train_set_x}, batch_size, k)
+                for i in range(self.n_layers)]
 
 
 def load_rbms(output_folder: str) -> list[RBM]:
@@ -134,11 +139,13 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: 
     sizes: dict[str, Any] = {'n_ins': data.n_in, 'hidden_layers_sizes': hidden_layers_sizes,
                              'n_outs': data.n_classes}
     dbn = DBN(numpy.random.RandomState(seed), **sizes)
-    pretraining_fns = dbn.pretraining_functions(data[0][0], batch_size, k)
 
     with Run('DBN', settings, data, dbn.params, sizes,
              ['pretraining_epochs', 'training_epochs']) as run:
-        stacked.pretrain(run, pretraining_fns, pretraining_epochs, pretrain_lr)
+        stacked.pretrain(
+            run, dbn, data[0][0],
+            lambda i, inputs: dbn.pretraining_function(i, inputs, batch_size, k),
+            pretraining_epochs, pretrain_lr)
         if 'finetuning' not in run.stages:
             # Finetuning gives up what the stack knows of the distribution of images.
             checkpoints.save_params(run.file(PRETRAINED), dbn.generative_params)

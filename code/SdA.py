@@ -13,7 +13,7 @@ References:
       networks", 2007
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from support import command_line, draws, engine, training
@@ -22,6 +22,7 @@ from support.errors import UserError, check
 
 import numpy
 import pytensor.tensor as T
+from pytensor.compile.sharedvalue import SharedVariable
 
 import stacked
 from dA import dA
@@ -61,26 +62,30 @@ class SdA(stacked.StackedNetwork):
                                      n_hidden=n_out, W=layer.W, bhid=layer.b))
             n_in = n_out
 
-    def pretraining_functions(self, train_set_x: T.TensorVariable,
-                              batch_size: int) -> list[engine.Step]:
-        """For each layer, a function that takes one step of training its auto-encoder.
+    def pretraining_function(self, i: int, data: Mapping[T.TensorVariable, SharedVariable],
+                             batch_size: int) -> engine.Step:
+        """A function that takes one step of training the auto-encoder of layer ``i``.
 
-        They are called as ``f(index, corruption=..., lr=0.1)`` and return the cost of the
-        minibatch; corruption is by default what the constructor was given for the layer.
+        It is called as ``f(index, corruption=..., lr=0.1)`` and returns the cost of the minibatch;
+        corruption is by default what the constructor was given for the layer.
 
-        :param train_set_x: (n_examples, n_ins)
+        :param data: for ``x``, or for the input of the layer, all examples
         """
         index = T.lscalar('index')  # of a minibatch
         corruption_level = T.scalar('corruption')
         learning_rate = T.scalar('lr')
-        functions = []
-        for layer, default_level in zip(self.dA_layers, self.corruption_levels, strict=True):
-            cost, updates = layer.get_cost_updates(corruption_level, learning_rate)
-            functions.append(engine.function(
-                inputs=[index, corruption_level, learning_rate], outputs=cost, updates=updates,
-                givens={self.x: engine.minibatch(train_set_x, index, batch_size)},
-                defaults={corruption_level: default_level, learning_rate: 0.1}))
-        return functions
+        cost, updates = self.dA_layers[i].get_cost_updates(corruption_level, learning_rate)
+        return engine.function(
+            inputs=[index, corruption_level, learning_rate], outputs=cost, updates=updates,
+            givens={variable: engine.minibatch(examples, index, batch_size)
+                    for variable, examples in data.items()},
+            defaults={corruption_level: self.corruption_levels[i], learning_rate: 0.1})
+
+    def pretraining_functions(self, train_set_x: SharedVariable,
+                              batch_size: int) -> list[engine.Step]:
+        """:meth:`pretraining_function` for each layer, from images, (n_examples, n_ins)."""
+        return [self.pretraining_function(i, {self.x: train_set_x}, batch_size)
+                for i in range(self.n_layers)]
 
 
 @resumable
@@ -115,11 +120,12 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 15, pretrain_lr: f
     sizes: dict[str, Any] = {'n_ins': data.n_in, 'hidden_layers_sizes': hidden_layers_sizes,
                              'n_outs': data.n_classes}
     sda = SdA(numpy.random.RandomState(seed), corruption_levels=corruption_levels, **sizes)
-    pretraining_fns = sda.pretraining_functions(data[0][0], batch_size)
 
     with Run('SdA', settings, data, sda.params, sizes,
              ['pretraining_epochs', 'training_epochs']) as run:
-        stacked.pretrain(run, pretraining_fns, pretraining_epochs, pretrain_lr)
+        stacked.pretrain(
+            run, sda, data[0][0], lambda i, inputs: sda.pretraining_function(i, inputs, batch_size),
+            pretraining_epochs, pretrain_lr)
         return stacked.finetune(run, sda, data, training_epochs, finetune_lr, batch_size,
                                 patience_epochs=10)
 

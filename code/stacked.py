@@ -5,7 +5,7 @@ They differ in how its layers are pretrained, one after the other, before all of
 finetuned together by gradient descent on the negative log-likelihood.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from support import engine, training
 from support.checkpoints import Run
@@ -14,6 +14,7 @@ from support.optimisers import sgd_updates
 
 import numpy
 import pytensor.tensor as T
+from pytensor.compile.sharedvalue import SharedVariable
 
 from logistic_sgd import (
     LogisticRegression,
@@ -22,6 +23,8 @@ from logistic_sgd import (
     scoring_functions,
 )
 from mlp import HiddenLayer
+
+LARGEST_PRECOMPUTED = 2 ** 27  # numbers: half a gigabyte of float32
 
 
 class StackedNetwork:
@@ -82,15 +85,26 @@ def build(n_ins: int, hidden_layers_sizes: Sequence[int], n_outs: int) -> Stacke
     return StackedNetwork(numpy.random.RandomState(), n_ins, hidden_layers_sizes, n_outs)
 
 
-def pretrain(run: Run, functions: Sequence[engine.Step], n_epochs: int, lr: float) -> None:
+def pretrain(run: Run, network: StackedNetwork, train_set_x: SharedVariable,
+             function: Callable[[int, Mapping], engine.Step], n_epochs: int, lr: float) -> None:
     """Pretrain the layers one after the other, from the bottom to the top.
 
-    :param functions: for each layer, a function of a minibatch index and ``lr``
+    While a layer is trained those below do not change, so that what they make of all images is
+    computed once, if there is room for it.
+
+    :param train_set_x: (n_examples, n_ins)
+    :param function: from the number of a layer, and the data for a variable, to a function that
+        takes one step, of a minibatch index and ``lr``
     """
     print('... pre-training the model', flush=True)
-    for i, function in enumerate(functions):
+    for i, layer in enumerate(network.sigmoid_layers):
+        data = {network.x: train_set_x}
+        n_numbers = train_set_x.type.shape[0] * layer.W.get_value(borrow=True).shape[0]
+        if i > 0 and n_numbers <= LARGEST_PRECOMPUTED:
+            data = {layer.input: engine.precomputed(layer.input, network.x, train_set_x)}
         training.train_epochs(
-            run, f'pre-training layer {i}', function, n_epochs, scalars=lambda epoch: {'lr': lr},
+            run, f'pre-training layer {i}', function(i, data), n_epochs,
+            scalars=lambda epoch: {'lr': lr},
             report=lambda epoch, cost, i=i: f'Pre-training layer {i}, epoch {epoch}, cost {cost}')
 
 

@@ -1,5 +1,6 @@
 """Tests of support.convolution."""
 
+import functools
 import itertools
 from unittest import mock
 
@@ -108,22 +109,35 @@ class TestConvolution(TestCase):
                 cost = T.sum(T.sqr(max_pool_2d(maps, (2, 3), ignore_border)))
                 self.assertLess(finite_difference_error(cost, [x, w]), 1e-6)
 
-    def test_every_block_gives_the_same(self):
-        images, filters = values(SHAPES[1])
-        x, w = symbolic(images), symbolic(filters)
-        expected = known_convolution(images, filters, 'valid')
-        for block in ((1, 1), (1, 9), (7, 1), (2, 3), (3, 2), (8, 8)):
-            with mock.patch('support.convolution._best_block', return_value=block):
-                function = theano.function([x, w], conv2d(x, w), mode=REFERENCE_MODE)
-            numpy.testing.assert_allclose(function(images, filters), expected, atol=1e-12)
+    def test_every_form_gives_the_same(self):
+        """In float64, so that nothing but rounding is forgiven, and by SciPy."""
+        forms = [convolution._frequency_convolution,
+                 *[functools.partial(convolution._block_convolution, block=block)
+                   for block in ((1, 1), (1, 9), (7, 1), (2, 3), (8, 8))]]
+        for shapes in (SHAPES[1], SHAPES[2], SHAPES[4]):  # sizes even and odd, and one output
+            images, filters = values(shapes)
+            x, w = symbolic(images), symbolic(filters)
+            expected = known_convolution(images, filters, 'valid')
+            errors, = values([expected.shape], seed=1)
+            gradients = known_gradients(images, filters, errors, 'valid')
+            for form in forms:
+                with mock.patch('support.convolution._best_form', return_value=form):
+                    output = conv2d(x, w)
+                function = theano.function([x, w], mode=REFERENCE_MODE, outputs=[
+                    output, *T.grad(T.sum(output * errors), [x, w])])
+                for array, known in zip(function(images, filters), [expected, *gradients],
+                                        strict=True):
+                    numpy.testing.assert_allclose(array, known, atol=1e-12)
 
-    def test_blocks_of_lenet_waste_little(self):
-        for output_sizes, n_filters in (((24, 24), 20), ((8, 8), 50)):
-            block = convolution._best_block(output_sizes, (5, 5), n_filters)
-            counts, patch = convolution._division(output_sizes, (5, 5), block)
-            self.assertEqual(tuple(numpy.multiply(counts, block)), output_sizes)
-            multiplications = numpy.prod([*counts, *patch, *block])
-            self.assertLess(multiplications, 2 * 25 * numpy.prod(output_sizes))
+    def test_choice_of_the_form(self):
+        few_channels = convolution._best_form((1, 28, 28), (20, 1, 5, 5))
+        self.assertIs(few_channels.func, convolution._block_convolution)
+        self.assertEqual(few_channels.keywords, {'block': (2, 2)})
+        self.assertIs(convolution._best_form((20, 12, 12), (50, 20, 5, 5)),
+                      convolution._frequency_convolution)
+        # The transform of a large image would take more than it saves.
+        large = convolution._best_form((20, 64, 64), (50, 20, 5, 5))
+        self.assertIs(large.func, convolution._block_convolution)
 
     def test_any_number_of_images(self):
         images, filters = values(SHAPES[1], theano.config.floatX)

@@ -326,7 +326,8 @@ class TestWithoutXla(TestCase):
     def test_the_same_numbers_to_rounding(self):
         program = ('import sys, types\n'
                    'sys.modules["support.xla"] = types.SimpleNamespace(\n'
-                   '    update_last=lambda new_values, states: new_values)\n'
+                   '    update_last=lambda new_values, states: new_values,\n'
+                   '    mode_for=lambda outputs: None)\n'
                    'from test_engine import noisy_step\n'
                    'step, W = noisy_step()\n'
                    'print(step.over(range(5)).tolist(), W.get_value().tolist())\n')

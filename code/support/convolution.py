@@ -7,33 +7,42 @@ The convolution of an image with a filter of :math:`k_h \times k_w` weights is
 
 summed over the channels of the image: the filter is flipped, and then moved over the image. On a
 GPU there is a library for it. On a CPU, compilers turn these sums into loops that leave most of
-its arithmetic units idle, and a matrix product is several times faster, even with more arithmetic.
-What matrix? The convolution is linear in the image, so it is multiplication by a matrix, in which
+its arithmetic units idle, and matrix products are several times faster, even with more arithmetic.
+There are two forms, and the one with less arithmetic is taken.
+
+**Blocks.** The convolution is linear in the image, so it is multiplication by a matrix, in which
 each filter appears once for every place of the output, in between many zeros. Here the output is
 cut into small blocks: a block needs only a patch of the image somewhat larger than itself, the
-zeros are few, and the matrix is the same for all blocks:
+zeros are few, and the matrix is the same for all blocks: :math:`\mathrm{block} = B(w) \,
+\mathrm{patch}`.
 
-.. math::
-    \mathrm{block} = \mathrm{patch} \cdot B(w)
+**Frequencies.** A discrete Fourier transform, too, is multiplication by a matrix, and it turns the
+convolution into a product for each frequency, of a small matrix with the channels: :math:`y =
+F^{-1} (U(w) \cdot F x)`. This takes less when there are many channels. The images are taken to
+repeat, so that the filter reaches over their border to the other side, but not at the places of a
+valid convolution.
 
-with one block of one image a row. Inside, arrays are (image, row, column, channel), so that what
-is copied lies together; outside they are (image, channel, row, column), as is usual.
+Inside, arrays are (row, column, channel, image): what is done to a place of a map is done to long
+rows of memory. Outside they are (image, channel, row, column), as is usual.
 
 References:
     - K. Chellapilla, S. Puri, P. Simard, "High performance convolutional neural networks for
       document processing", 2006, where every block is a single place of the output
+    - M. Mathieu, M. Henaff, Y. LeCun, "Fast training of convolutional networks through FFTs", 2013
 """
 
 import functools
+import math
 
 from support import engine
 
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
+from pytensor.compile.builders import OpFromGraph
 
 # Copying a number into a patch takes about as long as this many multiplications in a product.
-MULTIPLICATIONS_PER_COPY = 100
+MULTIPLICATIONS_PER_COPY = 50
 LARGEST_BLOCK = 8
 
 
@@ -68,7 +77,8 @@ def conv2d(input: T.TensorVariable, filters: T.TensorVariable,
     # The library wants to know the number of images as well.
     if input.type.shape[0] is not None and _is_on_gpu():
         return _library_convolution(input, filters)
-    return _block_convolution(input, filters, output_sizes)
+    form = _best_form(input.type.shape[1:], filters.type.shape)
+    return form(input.dimshuffle(2, 3, 1, 0), filters).dimshuffle(3, 2, 0, 1)
 
 
 def max_pool_2d(input: T.TensorVariable, ds: tuple[int, int],
@@ -93,13 +103,11 @@ def max_pool_2d(input: T.TensorVariable, ds: tuple[int, int],
               for size, d in zip(sizes, ds, strict=True)]
     if min(counts) < 1:
         raise ValueError(f'windows of {ds[0]} x {ds[1]} do not fit into images {input.type}')
-    x = input.dimshuffle(0, 2, 3, 1)
-    for axis, count, d in zip((1, 2), counts, ds, strict=True):
+    x = input.dimshuffle(2, 3, 1, 0)
+    for axis, (count, d) in enumerate(zip(counts, ds, strict=True)):
         x = _span(x, axis, 0, count * d, fill=-numpy.inf)
-    x = x.reshape((_length(x), counts[0], ds[0], counts[1], ds[1], n_channels))
-    # First the first maximum of each row of a window, then the first of the rows.
-    x = _maximum(_maximum(x, axis=4), axis=2)  # (n_images, *counts, n_channels)
-    return x.dimshuffle(0, 3, 1, 2)
+    x = x.reshape((counts[0], ds[0], counts[1], ds[1], n_channels, _length(x)))
+    return _maximum(x).dimshuffle(3, 2, 0, 1)
 
 
 def _is_on_gpu():
@@ -121,20 +129,26 @@ def _library_convolution(images, filters):
     return convolution(images, filters)
 
 
-def _block_convolution(input, filters, output_sizes):
-    """Valid convolution as one product of patches with a matrix made from the filters."""
-    n_filters, _, *filter_sizes = filters.type.shape
-    block = _best_block(output_sizes, filter_sizes, n_filters)
-    counts, patch = _division(output_sizes, filter_sizes, block)
+def _best_form(image_shape, filter_shape):
+    """What takes an image, of (channels, height, width), to its maps in the least time."""
+    n_channels, *sizes = image_shape
+    n_filters, _, *filter_sizes = filter_shape
+    output_sizes = [size - k + 1 for size, k in zip(sizes, filter_sizes, strict=True)]
 
-    patches = _patches(input.dimshuffle(0, 2, 3, 1), counts, patch, block)
-    blocks = T.dot(patches, _band_matrix(filters, patch, block))
-    blocks = blocks.reshape((_length(input), *counts, *block, n_filters))
-    output = blocks.dimshuffle(0, 1, 3, 2, 4, 5).reshape(
-        (_length(input), counts[0] * block[0], counts[1] * block[1], n_filters))
-    for axis, size in zip((1, 2), output_sizes, strict=True):
-        output = _span(output, axis, 0, size)
-    return output.dimshuffle(0, 3, 1, 2)
+    def cost(block):
+        # Larger blocks need less copying, because patches overlap less, and more products with 0.
+        counts, patch = _division(output_sizes, filter_sizes, block)
+        multiplications = math.prod(block) * n_filters  # with each number of a patch
+        return (math.prod(counts) * math.prod(patch) * n_channels
+                * (multiplications + MULTIPLICATIONS_PER_COPY))
+
+    heights, widths = (range(1, min(size, LARGEST_BLOCK) + 1) for size in output_sizes)
+    block = min(((height, width) for height in heights for width in widths), key=cost)
+    n_places = math.prod(sizes)  # and as many real numbers in a transform
+    if n_places * (n_places * n_channels + 2 * n_channels * n_filters
+                   + math.prod(output_sizes) * n_filters) < cost(block):
+        return _frequency_convolution
+    return functools.partial(_block_convolution, block=block)
 
 
 def _division(output_sizes, filter_sizes, block):
@@ -144,19 +158,21 @@ def _division(output_sizes, filter_sizes, block):
     return counts, patch
 
 
-def _best_block(output_sizes, filter_sizes, n_filters):
-    """The size of a block for which the product, and the copying that it needs, take least time.
+def _block_convolution(x, filters, block):
+    """Valid convolution as one product of a matrix made from the filters with patches.
 
-    Larger blocks need less copying, because patches overlap less, and more multiplications by 0.
+    :param x: images, (height, width, n_channels, n_images)
+    :param block: (height, width) of a block
+    :return: (height, width, n_filters, n_images)
     """
-    def cost(block):
-        counts, patch = _division(output_sizes, filter_sizes, block)
-        multiplications = block[0] * block[1] * n_filters  # with each number of a patch
-        return (counts[0] * counts[1] * patch[0] * patch[1]
-                * (multiplications + MULTIPLICATIONS_PER_COPY))
-
-    heights, widths = (range(1, min(size, LARGEST_BLOCK) + 1) for size in output_sizes)
-    return min(((height, width) for height in heights for width in widths), key=cost)
+    n_filters, _, *filter_sizes = filters.type.shape
+    output_sizes = [size - k + 1 for size, k in zip(x.type.shape, filter_sizes, strict=False)]
+    counts, patch = _division(output_sizes, filter_sizes, block)
+    blocks = T.dot(_band_matrix(filters, patch, block), _patches(x, counts, patch, block))
+    blocks = blocks.reshape((*block, n_filters, *counts, _length(x)))
+    y = blocks.dimshuffle(3, 0, 4, 1, 2, 5).reshape(
+        (counts[0] * block[0], counts[1] * block[1], n_filters, _length(x)))
+    return _span(_span(y, 0, 0, output_sizes[0]), 1, 0, output_sizes[1])
 
 
 def _patches(x, counts, patch, block):
@@ -165,45 +181,109 @@ def _patches(x, counts, patch, block):
     Patches begin a block apart and are a whole number of blocks in size, so the image is cut into
     blocks, and neighbours are put together: few slices, however large the filter is.
 
-    :return: (n_images * counts[0] * counts[1], patch[0] * patch[1] * n_channels)
+    :return: (patch[0] * patch[1] * n_channels, counts[0] * counts[1] * n_images)
     """
-    n_channels = x.type.shape[3]
+    n_channels = x.type.shape[2]
     n_neighbours = [size // b for size, b in zip(patch, block, strict=True)]
     n_blocks = [count + n - 1 for count, n in zip(counts, n_neighbours, strict=True)]
-    x = _span(_span(x, 1, 0, n_blocks[0] * block[0]), 2, 0, n_blocks[1] * block[1])
-    x = x.reshape((_length(x), n_blocks[0], block[0], n_blocks[1], block[1], n_channels))
-    x = x.dimshuffle(0, 1, 3, 2, 4, 5)  # (n_images, rows, columns of blocks, a block)
-    for axis in (1, 2):
-        x = T.join(axis + 2, *[_span(x, axis, start, start + counts[axis - 1])
-                               for start in range(n_neighbours[axis - 1])])
-    n_rows = -1 if x.type.shape[0] is None else x.type.shape[0] * counts[0] * counts[1]
-    return x.reshape((n_rows, patch[0] * patch[1] * n_channels))
+    x = _span(_span(x, 0, 0, n_blocks[0] * block[0]), 1, 0, n_blocks[1] * block[1])
+    x = x.reshape((n_blocks[0], block[0], n_blocks[1], block[1], n_channels, _length(x)))
+    x = x.dimshuffle(1, 3, 4, 0, 2, 5)  # (a block, channels, rows, columns of blocks, images)
+    for axis in (0, 1):
+        x = T.join(axis, *[_span(x, axis + 3, start, start + counts[axis])
+                           for start in range(n_neighbours[axis])])
+    n_columns = -1 if x.type.shape[5] is None else x.type.shape[5] * math.prod(counts)
+    return x.reshape((math.prod(patch) * n_channels, n_columns))
 
 
 def _band_matrix(filters, patch, block):
-    """The matrix that takes a patch, a row of :func:`_patches`, to a block of every feature map."""
+    """The matrix that takes a patch, a column of :func:`_patches`, to a block of every map."""
     n_filters, n_channels, height, width = filters.type.shape
-    rows = _shifts(patch[0], block[0], height, filters.dtype)
-    columns = _shifts(patch[1], block[1], width, filters.dtype)
-    w = filters.dimshuffle(2, 3, 1, 0).reshape((height, width * n_channels * n_filters))
-    w = T.dot(rows, w).reshape((len(rows), width, n_channels * n_filters))
-    w = w.dimshuffle(1, 0, 2).reshape((width, len(rows) * n_channels * n_filters))
-    w = T.dot(columns, w).reshape((patch[1], block[1], patch[0], block[0], n_channels, n_filters))
-    return w.dimshuffle(2, 0, 4, 3, 1, 5).reshape(
-        (patch[0] * patch[1] * n_channels, block[0] * block[1] * n_filters))
+    # Which weight leads from a place of the patch to a place of the block.
+    leads = numpy.einsum('arp,bsq->rsabpq',
+                         _shifts(patch[0], block[0], height), _shifts(patch[1], block[1], width))
+    w = filters.reshape((n_filters * n_channels, height * width))
+    w = T.dot(leads.reshape(-1, height * width).astype(filters.dtype), w.T)
+    w = w.reshape((math.prod(block), *patch, n_filters, n_channels))
+    return w.dimshuffle(0, 3, 1, 2, 4).reshape(
+        (math.prod(block) * n_filters, math.prod(patch) * n_channels))
 
 
-def _shifts(patch_size, block_size, filter_size, dtype):
+def _shifts(patch_size, block_size, filter_size):
     """Which weight of a filter leads from a place of the patch to a place of the block: 0 or 1."""
     # In one dimension, the output at i is the sum of x[i + filter_size - 1 - p] w[p].
     place, i, p = numpy.ogrid[:patch_size, :block_size, :filter_size]
-    leads = place == i + filter_size - 1 - p
-    return leads.reshape(-1, filter_size).astype(dtype)
+    return (place == i + filter_size - 1 - p).astype('int8')
+
+
+def _frequency_convolution(x, filters):
+    """Valid convolution by way of the frequencies; ``x`` and result as for blocks."""
+    height, width, n_channels, _ = x.type.shape
+    n_filters, _, *filter_sizes = filters.type.shape
+    matrices = _fourier_matrices((height, width), tuple(filter_sizes))
+    transform, of_filters, inverse = (matrix.astype(x.dtype) for matrix in matrices)
+    n_slots = len(transform) // 2
+    many = _length(x)
+
+    x = T.dot(transform, x.reshape((height * width, max(-1, n_channels * many))))
+    x = x.reshape((n_slots, 2 * n_channels, many))
+    u = T.dot(of_filters, filters.reshape((n_filters * n_channels, math.prod(filter_sizes))).T)
+    u = u.reshape((n_slots, 2, 2, n_filters, n_channels)).dimshuffle(0, 1, 3, 2, 4)
+    y = T.matmul(u.reshape((n_slots, 2 * n_filters, 2 * n_channels)), x)
+    y = T.dot(inverse, y.reshape((2 * n_slots, max(-1, n_filters * many))))
+    return y.reshape((height - filter_sizes[0] + 1, width - filter_sizes[1] + 1, n_filters, many))
+
+
+@functools.cache
+def _fourier_matrices(sizes, filter_sizes):
+    r"""Discrete Fourier transforms in two dimensions as real matrices.
+
+    Of real images, frequency :math:`(-k, -l)` holds the conjugate of :math:`(k, l)`, so one of the
+    two is enough, as a slot of two numbers, the real and the imaginary part. A filter multiplies
+    them by :math:`u + iv`, which is the matrix :math:`(u, -v; v, u)`. A frequency that is its own
+    conjugate has no imaginary part; two of these share a slot, with the matrix :math:`(u, 0; 0,
+    u')`.
+
+    :return: from images to slots, (2 * n_slots, height * width); from filters to the 2 x 2 numbers
+        of a slot, (4 * n_slots, filter_height * filter_width); and back from slots to the places
+        of a valid convolution, (n_places, 2 * n_slots)
+    """
+    height, width = sizes
+    rows, columns = numpy.divmod(numpy.arange(height * width), width)
+    conjugates = -rows % height * width + -columns % width
+    of_two = numpy.flatnonzero(conjugates > numpy.arange(height * width))
+    own = numpy.flatnonzero(conjugates == numpy.arange(height * width))
+
+    def waves(frequencies, shape):
+        """exp(-2 pi i (k row / height + l column / width)), (n_frequencies, n_places)."""
+        row, column = numpy.divmod(numpy.arange(math.prod(shape)), shape[1])
+        return numpy.exp(-2j * numpy.pi * (numpy.outer(rows[frequencies], row) / height
+                                           + numpy.outer(columns[frequencies], column) / width))
+
+    def paired(real):
+        """Two frequencies in a slot; the last one's partner is 0 if there is an odd number."""
+        real = numpy.concatenate([real, numpy.zeros((len(real) % 2, real.shape[1]))])
+        return real.reshape(-1, 2, real.shape[1])
+
+    wave, single = waves(of_two, sizes), paired(waves(own, sizes).real)
+    transform = numpy.concatenate([numpy.stack([wave.real, wave.imag], axis=1), single])
+    # Back: what stands for two frequencies counts twice.
+    counts = numpy.repeat([2, 1], [len(of_two), len(single)])[:, None, None]
+    inverse = (transform * counts / (height * width)).reshape(-1, height, width)
+    inverse = inverse[:, filter_sizes[0] - 1:, filter_sizes[1] - 1:]
+
+    wave, single = waves(of_two, filter_sizes), paired(waves(own, filter_sizes).real)
+    zero = numpy.zeros_like(single[:, 0])
+    of_filters = numpy.concatenate([
+        numpy.stack([wave.real, -wave.imag, wave.imag, wave.real], axis=1),
+        numpy.stack([single[:, 0], zero, zero, single[:, 1]], axis=1)])
+    return (transform.reshape(-1, height * width),
+            of_filters.reshape(-1, math.prod(filter_sizes)), inverse.reshape(len(inverse), -1).T)
 
 
 def _length(x):
     """The number of images, for ``reshape``, which finds it out if it is not known."""
-    return -1 if x.type.shape[0] is None else x.type.shape[0]
+    return -1 if x.type.shape[-1] is None else x.type.shape[-1]
 
 
 def _span(x, axis, start, stop, fill=0.):
@@ -226,7 +306,30 @@ def _span(x, axis, start, stop, fill=0.):
     return T.join(axis, *before, inside, *after)
 
 
-def _maximum(x, axis):
-    """The maximum along an axis; T.maximum passes the gradient to the first of equal numbers."""
-    entries = [x[(slice(None),) * axis + (i,)] for i in range(x.type.shape[axis])]
-    return functools.reduce(T.maximum, entries)
+def _maximum(x):
+    """The maxima of windows, (rows, window height, columns, window width, channels, images).
+
+    Left to itself, the engine would make the gradient from one array of mostly zeros for each
+    entry of a window.
+    """
+    def entries(x):
+        return [x[:, i, :, j] for i in range(height) for j in range(width)]
+
+    def gradient(inputs, outputs, output_gradients):
+        """That of the maximum goes to the first of the entries that are as large."""
+        first_entry, *others = entries(inputs[0])
+        largest, first = first_entry, numpy.int8(0)
+        for k, entry in enumerate(others, start=1):
+            first = T.switch(T.gt(entry, largest), numpy.int8(k), first)
+            largest = T.maximum(largest, entry)
+        places = numpy.arange(height * width, dtype='int8').reshape(1, height, 1, width, 1, 1)
+        is_first = T.eq(T.shape_padaxis(T.shape_padaxis(first, 1), 3), places)
+        return [T.switch(is_first, T.shape_padaxis(T.shape_padaxis(output_gradients[0], 1), 3),
+                         numpy.zeros((), x.dtype))]
+
+    _, height, _, width, _, _ = x.type.shape
+    if height * width == 1:
+        return x[:, 0, :, 0]
+    windows = x.type()
+    maximum = functools.reduce(T.maximum, entries(windows))
+    return OpFromGraph([windows], [maximum], inline=True, pullback=gradient)(x)

@@ -144,6 +144,14 @@ def shared_data(array: numpy.ndarray, name: str | None = None) -> SharedVariable
     return variable
 
 
+def precomputed(output: Variable, x: Variable, data: SharedVariable) -> SharedVariable:
+    """What ``output``, a graph of rows ``x``, makes of all rows of ``data``, as data of its own."""
+    function = theano.function([x], output)
+    rows = numpy.asarray(data.get_value(borrow=True))
+    parts = numpy.array_split(rows, -(-len(rows) // EXAMPLES_AT_ONCE))
+    return shared_data(numpy.concatenate([function(part) for part in parts]))
+
+
 def minibatch(data: Variable, index: Variable, batch_size: int) -> Variable:
     """Rows ``index * batch_size`` up to ``(index + 1) * batch_size`` of ``data``, as a graph.
 
@@ -273,14 +281,16 @@ class Step:
         last = [state if isinstance(state.type, RandomType) else state[-1] for state in results[n:]]
         updates = list(zip(self.updated, map(_that_fits, last, self.updated), strict=True))
         return theano.function([indices, *self.scalars], results[:n], updates=updates,
-                               on_unused_input='ignore')
+                               on_unused_input='ignore',
+                               mode=xla.mode_for([*self.outputs, *self.new_values]))
 
     def _side_by_side(self):
         """Some minibatches at once: nothing is updated, so they need not wait for one another."""
         # JAX reshapes only to shapes that are known, so the number of minibatches has to be.
         indices = T.tensor('indices', dtype='int64', shape=(self._n_at_once(),))
-        return theano.function([indices, *self.scalars], on_unused_input='ignore',
-                               outputs=vectorize_graph(self.outputs, {self.index: indices}))
+        outputs = vectorize_graph(self.outputs, {self.index: indices})
+        return theano.function([indices, *self.scalars], outputs, on_unused_input='ignore',
+                               mode=xla.mode_for(outputs))
 
     def _n_at_once(self):
         if self.n_minibatches is None:
