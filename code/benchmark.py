@@ -2,13 +2,21 @@
 
 The floor is the matrix products of the update, and the passes over weights and data that they do
 not include, done one after the other by NumPy. The update is timed inside a call that runs many,
-as in training. Seconds depend on the machine and its other work; the ratios say more.
+as in training. Seconds depend on the machine and its other work; the ratios say more. With
+``--peers``, PyTorch takes the same steps in turn with ours.
 """
 
+import functools
+import os
+import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from support import command_line, engine
+from support.folders import write_json
 from support.optimisers import sgd_updates
 
 import numpy
@@ -17,6 +25,7 @@ import pytensor.tensor as T
 from scipy.linalg import blas
 
 from convolutional_mlp import LeNet
+from DBN import DBN
 from logistic_sgd import LogisticRegression
 from mlp import MLP
 from rbm import RBM
@@ -34,13 +43,21 @@ class Data:
         images = self.rng.uniform(size=(N_EXAMPLES, N_IN)).astype('float32')
         images *= self.rng.uniform(size=images.shape) < 0.2
         self.images = images
+        self.labels = self.rng.randint(N_CLASSES, size=N_EXAMPLES)
         self.x = engine.shared_data(images)
-        self.y = T.cast(engine.shared_data(self.rng.randint(N_CLASSES, size=N_EXAMPLES)), 'int32')
+        self.y = T.cast(engine.shared_data(self.labels), 'int32')
 
     def givens(self, x, y, index, batch_size):
         """A minibatch in place of ``x`` and ``y``."""
         return {x: engine.minibatch(self.x, index, batch_size),
                 y: engine.minibatch(self.y, index, batch_size)}
+
+    def of_layer(self, network, layer):
+        """What a layer of the network is pretrained on, in place of its input."""
+        if layer == 0:
+            return {network.x: self.x}
+        x = network.sigmoid_layers[layer].input
+        return {x: engine.precomputed(x, network.x, self.x)}
 
     def matrix(self, *shape):
         """Random float32 numbers."""
@@ -91,26 +108,30 @@ def perceptron(data: Data):
 
 
 def convolutional(data: Data):
-    """LeNet, minibatches of 500.
+    """LeNet, minibatches of 500; the floor is the products that it is made of.
 
-    The floor is the products that yield 2 x 2 places of the feature maps at once from 6 x 6 of
-    the layer below. BLAS takes longer for those that yield one place at a time, though they have
-    less to multiply: they are narrow.
+    The first layer takes patches of 6 x 6 pixels to 2 x 2 places of its maps, the second layer goes
+    by way of 72 frequencies: see :mod:`support.convolution`.
     """
     model = LeNet(numpy.random.RandomState(0), T.matrix('x'), (28, 28), (20, 50), N_CLASSES,
                   batch_size=500)
     step = supervised(data, model, 500)
-    # Patches, and what becomes of them: 12 x 12 of one channel, then 4 x 4 of 20 channels.
-    layer0 = data.matrix(500 * 144, 36), data.matrix(36, 80), data.matrix(500 * 144, 80)
-    layer1 = data.matrix(500 * 16, 720), data.matrix(720, 200), data.matrix(500 * 16, 200)
-    layer2 = data.matrix(500, 800), data.matrix(800, 500), data.matrix(500, 500)
+    # The factors of each product, and whether an error passes to the left and to the right one.
+    products = [
+        (data.matrix(80, 36), data.matrix(36, 144 * 500), True, False),
+        (data.matrix(144, 144), data.matrix(144, 20 * 500), False, True),
+        (data.matrix(72, 100, 40), data.matrix(72, 40, 500), True, True),
+        (data.matrix(64, 144), data.matrix(144, 50 * 500), False, True),
+        (data.matrix(500, 800), data.matrix(800, 500), True, True)]
+    errors = [a @ b for a, b, _, _ in products]
 
     def floor(index):
-        for x, W, difference in (layer0, layer1, layer2):
-            x @ W
-            x.T @ difference
-            if x is not layer0[0]:  # which no error passes down to
-                difference @ W.T
+        for (a, b, to_a, to_b), error in zip(products, errors, strict=True):
+            a @ b
+            if to_a:
+                error @ b.swapaxes(-1, -2)
+            if to_b:
+                a.swapaxes(-1, -2) @ error
 
     return step, 8, floor
 
@@ -124,19 +145,16 @@ def auto_encoder(data: Data, layer: int):
     """Pretraining of a layer of the 3 x 1000 SdA, one example at a time."""
     sda = SdA(numpy.random.RandomState(0), n_ins=N_IN, hidden_layers_sizes=[1000] * 3,
               corruption_levels=[.1, .2, .3])
-    step = sda.pretraining_functions(data.x, batch_size=1)[layer]
-    weights = [numpy.asfortranarray(data.matrix(N_IN if i == 0 else 1000, 1000))
-               for i in range(layer + 1)]
-    units = [data.matrix(len(W)) for W in weights]
-    h, W = data.matrix(1000), weights[-1]
+    step = sda.pretraining_function(layer, data.of_layer(sda, layer), batch_size=1)
+    n_in = N_IN if layer == 0 else 1000
+    W, v, h = numpy.asfortranarray(data.matrix(n_in, 1000)), data.matrix(n_in), data.matrix(1000)
 
     def floor(index):
-        for below, unit in zip(weights, units, strict=True):
-            blas.sgemv(1, below, unit, trans=1)
+        blas.sgemv(1, W, v, trans=1)
         blas.sgemv(1, W, h)
-        blas.sgemv(1, W, units[-1], trans=1)
-        rank_one(W, units[-1], h)
-        rank_one(W, units[-1], h)
+        blas.sgemv(1, W, v, trans=1)
+        rank_one(W, v, h)
+        rank_one(W, v, h)
 
     return step, 1000, floor
 
@@ -181,28 +199,69 @@ def boltzmann_machine(data: Data):
     return step, 100, floor
 
 
-MEASUREMENTS = {
-    'logistic regression, batch 600': logistic,
-    'MLP 784-500-10, batch 20': perceptron,
-    'LeNet 20-50-500-10, batch 500': convolutional,
-    'SdA layer 0 (dA 784-1000), batch 1': lambda data: auto_encoder(data, 0),
-    'SdA layer 1, batch 1': lambda data: auto_encoder(data, 1),
-    'SdA layer 2, batch 1': lambda data: auto_encoder(data, 2),
-    'SdA finetuning, batch 1': finetuning,
-    'RBM 784-500, PCD-15, batch 20': boltzmann_machine,
-}
+def layer_of_dbn(data: Data):
+    """CD-1 in the second layer of the 3 x 1000 DBN, minibatches of 10.
+
+    The floor is a Gibbs step, the hidden units given the data, and two passes over the weights.
+    """
+    dbn = DBN(numpy.random.RandomState(0), n_ins=N_IN, hidden_layers_sizes=[1000] * 3, n_outs=10)
+    step = dbn.pretraining_function(1, data.of_layer(dbn, 1), batch_size=10, k=1)
+    W, v, gradient = data.matrix(1000, 1000), data.matrix(10, 1000), data.matrix(1000, 1000)
+
+    def floor(index):
+        v @ W
+        v @ W.T
+        v @ W
+        numpy.dot(v.T, v, out=gradient)
+        numpy.dot(v.T, v, out=gradient)
+        numpy.subtract(W, gradient, out=W)
+
+    return step, 200, floor
 
 
-def measure(step: engine.Step, n_updates: int, floor: Callable[[int], None],
-            repeats: int) -> tuple[float, float, float]:
-    """Median seconds of an update and of its floor, and the seconds of the first call."""
-    def run_floor():
-        for index in range(n_updates):
-            floor(index)
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what makes our step and its floor, and PyTorch's of images and labels.
 
-    def run_step():
-        step.over(range(n_updates))
+    :param prepare: gives the step, how many of them are timed in a call, and the floor
+    :param peer: the name of a function of ``peers``, and its settings
+    :param units: of the images that PyTorch is given, where they are not those of MNIST
+    """
 
+    name: str
+    prepare: Callable[[Data], Any]
+    peer: tuple[Any, ...]
+    units: int = N_IN
+
+
+ROWS = [
+    Row('logistic regression, batch 600', logistic, ('logistic',)),
+    Row('MLP 784-500-10, batch 20', perceptron, ('perceptron',)),
+    Row('LeNet 20-50-500-10, batch 500', convolutional, ('convolutional',)),
+    Row('SdA layer 0 (dA 784-1000), batch 1', lambda data: auto_encoder(data, 0),
+        ('auto_encoder', N_IN)),
+    Row('SdA layer 1 (dA 1000-1000), batch 1', lambda data: auto_encoder(data, 1),
+        ('auto_encoder', 1000), 1000),
+    Row('SdA finetuning, batch 1', finetuning, ('finetuning',)),
+    Row('RBM 784-500, PCD-15, batch 20', boltzmann_machine,
+        ('boltzmann_machine', 500, 20, 15, True)),
+    Row('DBN layer 1 (RBM 1000-1000, CD-1), batch 10', layer_of_dbn,
+        ('boltzmann_machine', 1000, 10, 1, False), 1000),
+]
+
+
+def peer_of(row: Row, data: Data) -> Callable[[int], None]:
+    """PyTorch's step."""
+    import peers
+
+    name, *settings = row.peer
+    images = data.images if row.units == N_IN else data.rng.uniform(
+        size=(N_EXAMPLES, row.units)).astype('float32')
+    return getattr(peers, name)(*settings, images, data.labels)
+
+
+def measure(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each call. They are made in turn, for the speed of a machine drifts."""
     def seconds(call):
         time.sleep(0.5)  # idle threads of BLAS spin for a while, and would slow down others
         call()  # caches get used to it
@@ -210,28 +269,54 @@ def measure(step: engine.Step, n_updates: int, floor: Callable[[int], None],
         call()
         return time.perf_counter() - started
 
-    started = time.perf_counter()
-    run_step()
-    first = time.perf_counter() - started
-    # In turn, for the speed of a machine drifts.
-    pairs = [(seconds(run_step), seconds(run_floor)) for _ in range(repeats)]
-    updates, floors = numpy.median(pairs, axis=0) / n_updates
-    return updates, floors, first
+    rounds = [[seconds(call) for call in calls.values()] for _ in range(repeats)]
+    return dict(zip(calls, numpy.median(rounds, axis=0), strict=True))
 
 
-def benchmark(repeats: int = 9) -> None:
+def benchmark(repeats: int = 9, peers: bool = False, only: tuple[str, ...] = (),
+              record: Path | None = None) -> None:
     """Print microseconds an update, those of the floor, and their ratio.
 
     :param repeats: timed calls for each line; medians are printed
+    :param peers: time PyTorch at the same steps as well
+    :param only: only lines in whose name one of these words occurs
+    :param record: a JSON file to write the table to
     """
     data = Data()
     print(f'PyTensor {theano.__version__}, {engine.mode_name()}, {theano.config.floatX}')
-    print(f'{"":36} {"update":>9} {"floor":>9} {"ratio":>6}   first call')
-    for name, prepare in MEASUREMENTS.items():
-        step, n_updates, run_floor = prepare(data)
-        update, floor, first = measure(step, n_updates, run_floor, repeats)
-        print(f'{name:36} {1e6 * update:6.0f} us {1e6 * floor:6.0f} us {update / floor:6.2f} '
-              f'{first:10.1f} s', flush=True)
+    print(f'{"":44} {"update":>9} {"floor":>9} {"ratio":>6}'
+          + (f' {"PyTorch":>9} {"ours/its":>9}' if peers else '') + '   first call')
+    table = []
+    for row in ROWS:
+        if only and not any(word in row.name for word in only):
+            continue
+        step, n_updates, floor = row.prepare(data)
+        calls: dict[str, Callable[[], object]] = {
+            'update': functools.partial(step.over, range(n_updates)),
+            'floor': functools.partial(repeated, floor, n_updates)}
+        if peers:
+            calls['PyTorch'] = functools.partial(repeated, peer_of(row, data), n_updates)
+        started = time.perf_counter()
+        calls['update']()
+        first = time.perf_counter() - started
+        us = {name: 1e6 * seconds / n_updates
+              for name, seconds in measure(calls, repeats).items()}
+        print(f'{row.name:44} {us["update"]:6.0f} us {us["floor"]:6.0f} us '
+              f'{us["update"] / us["floor"]:6.2f}'
+              + (f' {us["PyTorch"]:6.0f} us {us["update"] / us["PyTorch"]:9.2f}' if peers else '')
+              + f' {first:10.1f} s', flush=True)
+        table.append({'row': row.name, **{name: round(value, 1) for name, value in us.items()}})
+    if record is not None:
+        write_json(record, {
+            'python': platform.python_version(), 'pytensor': theano.__version__,
+            'mode': engine.mode_name(), 'cores': os.cpu_count(), 'repeats': repeats,
+            'microseconds': table})
+
+
+def repeated(call: Callable[[int], None], n: int) -> None:
+    """Call it with the numbers from 0 to ``n``."""
+    for index in range(n):
+        call(index)
 
 
 if __name__ == '__main__':
