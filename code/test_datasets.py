@@ -175,6 +175,13 @@ class FormatsTest(DataTest):
             numpy.savez(path, **{key: array, 'y_train': array, 'x_test': array, 'y_test': array})
             self.fails(path, 'a.npz', part)
 
+    def test_npz_in_which_something_is_no_array(self):
+        path = self.folder / 'a.npz'
+        with zipfile.ZipFile(path, 'w') as archive:
+            for key in datasets.NPZ_KEYS:
+                archive.writestr(f'{key}.npy', b'MZ')
+        self.fails(path, 'images of type |S2')
+
     def test_sizes(self):
         absurd = pickle.dumps(((numpy.zeros((2, 4)), [1, 2]),) * 3, 2).replace(
             b'K\x02K\x04\x86', b'J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86')

@@ -235,7 +235,9 @@ def read_npz(path: Path) -> list[Pair]:
     # NumPy would leave a broken file open.
     with open(path, 'rb') as file, numpy.load(file, allow_pickle=False) as arrays:
         keys = KERAS_KEYS if 'x_train' in arrays else NPZ_KEYS
-        return [(arrays[x], arrays[y]) for x, y in zip(keys[::2], keys[1::2], strict=True)]
+        # What is no array comes as bytes.
+        return [(numpy.asarray(arrays[x]), numpy.asarray(arrays[y]))
+                for x, y in zip(keys[::2], keys[1::2], strict=True)]
 
 
 @dataclass
