@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from unittest import mock
 
 from support import checkpoints, folders, photos
 from support.errors import UserError
@@ -104,7 +105,9 @@ class TestRecords(TestCase):
     def test_records_that_do_not_fit(self):
         self.save(lambda arrays: None)
         for changed in ({'data': {'image_shape': [60000, 60000]}}, {'data': {'image_shape': [1]}},
-                        {'data': {'image_shape': 'wide'}}, {'data': {}}, {'data': None},
+                        {'data': {'image_shape': 'wide'}}, {'data': {'image_shape': [None, 49]}},
+                        {'data': {'image_shape': [-7, -7]}}, {'engine': None}, {'seconds': [1]},
+                        {'data': {}}, {'data': None},
                         {'model': {'n_in': 49}}, {'model': {'n_in': 4.5, 'n_hidden': 2,
                                                             'n_out': 3}},
                         {'model': {'n_in': 49, 'n_hidden': -2, 'n_out': 3}}, {'model': []},
@@ -138,9 +141,23 @@ class TestImages(TestCase):
                 numpy.testing.assert_allclose(self.read(picture).reshape(4, 4), levels, atol=1.01)
         bits = grey.point(lambda level: 255 * (level > 100)).convert('1')
         self.assertEqual(set(self.read(bits)), {0, 255})
-        for suffix in ('tiff',):
-            numpy.testing.assert_allclose(
-                self.read(Image.fromarray(levels.astype('uint16') * 257), suffix).reshape(4, 4),
-                levels, atol=1.01)
-            with self.assertRaisesRegex(UserError, 'floating-point numbers; save it with 8 bits'):
-                self.read(Image.fromarray(levels.astype('float32')), suffix)
+        numpy.testing.assert_allclose(
+            self.read(Image.fromarray(levels.astype('uint16') * 257), 'tiff').reshape(4, 4),
+            levels, atol=1.01)
+        with self.assertRaisesRegex(UserError, 'floating-point numbers; save it with 8 bits'):
+            self.read(Image.fromarray(levels.astype('float32')), 'tiff')
+
+    def test_a_camera_that_was_turned(self):
+        seen = Image.fromarray(numpy.arange(0, 240, 20, dtype='uint8').reshape(3, 4))
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+        path = self.folder / 'photo.png'
+        seen.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+        self.assertEqual((photos.read_image(path, (3, 4)) * 256).tolist(),
+                         numpy.asarray(seen).ravel().tolist())
+
+    def test_whatever_a_decoder_raises_is_one_line(self):
+        for error in (KeyError('mode'), RuntimeError('two\nlines'), EOFError()):
+            with mock.patch.object(Image, 'open', side_effect=error), \
+                    self.assertRaisesRegex(UserError, r'cannot be read as an image: [^\n]+\Z'):
+                photos.read_image(self.folder / 'a.png', (3, 4))

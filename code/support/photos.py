@@ -20,11 +20,13 @@ def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -
     """
     try:
         with Image.open(path) as picture:
-            grey = to_grey(picture).resize(image_shape[::-1], Image.Resampling.LANCZOS)
+            upright = ImageOps.exif_transpose(picture)  # however the camera was held
+            grey = to_grey(upright).resize(image_shape[::-1], Image.Resampling.LANCZOS)
     except FileNotFoundError:
         raise UserError(f'there is no image {path}') from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f'{path} cannot be read as an image: {error}') from None
+    except Exception as error:  # there is a decoder for each format, and each fails in its own way
+        reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f'{path} cannot be read as an image: {reason}') from None
     if invert:
         grey = ImageOps.invert(grey)
     return numpy.asarray(grey, dtype=theano.config.floatX).ravel() / 256
