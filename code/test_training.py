@@ -189,10 +189,11 @@ class TestParts(TestCase):
         self.assertEqual(rates, (wrong.sum(axis=1) / 7).tolist())
 
     def test_check(self):
-        check(1, n_hidden=1, sizes=(1, 10 ** 6))
+        check(1, n_hidden=1, sizes=(1, 10 ** 6), n=numpy.int64(3), rate=numpy.float32(1.5))
         check(0, 0.5, a=0, b=0.5, c=[0.1])
         for settings in ({'low': 0}, {'low': -1, 'high': 5}, {'low': 1.5}, {'low': (2, 0)},
-                         {'low': ()}, {'low': math.nan}, {'low': math.inf}):
+                         {'low': ()}, {'low': math.nan}, {'low': math.inf}, {'low': '3'}, {'low': None},
+                         {'low': [3, '']}):
             (name, value), *_ = settings.items()
             with self.assertRaisesRegex(UserError, '`low` is .*, but has to be (at least|from) 2'):
                 check(2, settings.get('high', math.inf), low=value)

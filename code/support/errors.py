@@ -2,6 +2,7 @@
 
 import math
 import re
+from numbers import Real
 from typing import Any
 
 
@@ -27,7 +28,7 @@ def check(low: float, high: float = math.inf, /, **settings: Any) -> None:
     """
     for name, value in settings.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
-        if not (numbers and all(low <= number <= high and math.isfinite(number)
-                                for number in numbers)):
+        if not (numbers and all(isinstance(number, Real) and low <= number <= high
+                                and math.isfinite(number) for number in numbers)):
             limits = f'from {low} to {high}' if math.isfinite(high) else f'at least {low}'
             raise UserError(f'`{name}` is {value}, but has to be {limits}')
