@@ -43,8 +43,8 @@ def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[
     sizes = record['model']
     n_pixels = sizes.get('n_in') or sizes.get('n_ins') or math.prod(sizes['image_shape'])
     image_shape = record.get('data', {}).get('image_shape')
-    if not (isinstance(image_shape, list) and len(image_shape) == 2
-            and math.prod(image_shape) == n_pixels):
+    if not (isinstance(image_shape, list) and [type(n) for n in image_shape] == [int, int]
+            and min(image_shape) > 0 and math.prod(image_shape) == n_pixels):
         raise UserError(f'{output_folder} holds a record in which images of shape {image_shape} '
                         f'do not fit a model of {n_pixels} inputs: train it again')
     return classifier, tuple(image_shape)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from types import SimpleNamespace
 from unittest import mock
 
@@ -105,6 +106,9 @@ class TestFiles(RunCase):
                         pickle.dumps({'0_W': 1}), objects.getvalue()):
             path.write_bytes(content)
             self.assert_user_error(r'a\.npz is broken \(.*`overwrite=True`', load_arrays, path)
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr('0_W.npy', b'no array')
+        self.assertEqual(load_arrays(path)['0_W'].dtype.kind, 'S')  # as no parameter is
         path.unlink()
         self.assert_user_error('there is no .*a.npz', load_arrays, path)
         save_arrays(path, self.ARRAYS)
@@ -123,6 +127,10 @@ class TestFolder(RunCase):
             (self.folder / 'run.json').write_text(content)
             self.assert_user_error('run.json is not the record of a run', OutputFolder(
                 self.folder).__enter__)
+        (self.folder / 'run.json').unlink()
+        (self.folder / 'run.json').mkdir()
+        self.assert_user_error(r'cannot read .*run\.json \(Is a directory\)',
+                               OutputFolder(self.folder).__enter__)
         self.assertEqual(self.names(), ['notes.txt', 'run.json'])
 
     def test_a_folder_that_cannot_be_used(self):
@@ -219,6 +227,11 @@ class TestRun(RunCase):
                 self.assert_user_error(message, self.enter, resume=True, **changed)
         with mock.patch.object(engine, 'mode_name', return_value='OTHER'):
             self.assert_user_error('mode was .*, not OTHER', self.enter, resume=True)
+        record = read_record(self.folder / 'out')
+        for key in ('data', 'engine'):  # of an older version
+            folders.write_json(self.folder / 'out' / 'run.json', record | {key: {}})
+            self.assert_user_error('the data set was|mode was None', self.enter, resume=True)
+        folders.write_json(self.folder / 'out' / 'run.json', record)
         # Neither the place nor the name of the data set decides, nor a list in a tuple's place.
         (self.folder / 'out').rename(self.folder / 'moved')
         self.enter(resume=True, output_folder=str(self.folder / 'moved'), data='moved.npz',
@@ -259,15 +272,21 @@ class TestRun(RunCase):
         for changed, message in (
                 (None, 'checkpoint.npz is broken'),
                 ({'state': numpy.array('{')}, 'is no checkpoint of this version'),
-                ({'state': numpy.array(json.dumps(state | {'stages': None}))}, ''),
+                ({'state': numpy.array(json.dumps(state | {'place': 'elsewhere'}))},
+                 'is no checkpoint of this version'),
+                ({'seal': numpy.array('')}, 'is no checkpoint of this version'),
+                ({'best_0_W': arrays['best_0_W'] * numpy.nan}, 'not finite'),
+                ({'best_0_W': numpy.zeros(0)}, r'holds float64\(0,\) for 0_W'),
                 ({'0_W': arrays['0_W'].astype(complex)}, 'holds complex128'),
                 ({'0_W': numpy.array(['a'])}, 'holds <U1')):
             if changed is None:
                 path.write_bytes(good[:-50])
             else:
                 save_arrays(path, arrays | changed)
-            if message:
-                self.assert_user_error(message, self.enter, resume=True)
+            self.assert_user_error(message, self.enter, resume=True)
+        with mock.patch.object(checkpoints, 'VERSION', 0):  # as an older one left it
+            self.write(('training', 30))
+        self.assert_user_error('is no checkpoint of this version', self.enter, resume=True)
         self.enter(overwrite=True)
         self.assert_user_error('holds a run of script: choose another', self.enter,
                                overwrite=True, script='other')
@@ -501,6 +520,15 @@ class TestResumption(RunCase):
             self.assertEqual((self.folder / 'parts' / name).read_bytes(),
                              (self.folder / 'whole' / name).read_bytes())
         self.assertEqual(parts.scores, whole.scores)
+
+    def test_recorded_settings_are_such(self):
+        self.train(SdA, {'pretraining_epochs': 0, 'training_epochs': 0}, 'whole')
+        record = read_record(self.folder / 'whole')
+        for name, value in (('seed', 'x'), ('pretrain_lr', None), ('dataset', 3),
+                            ('corruption_levels', [0.1, 'x'])):
+            folders.write_json(self.folder / 'whole' / 'run.json',
+                               record | {'settings': record['settings'] | {name: value}})
+            self.assert_user_error(f'`{name}` was', self.train, SdA, {}, 'whole', resume=True)
 
     def test_state_of_a_user_s_own_step_is_kept(self):
         """A velocity that nobody handed to the run, and a mask that is drawn anew."""

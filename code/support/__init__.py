@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 _missing = [name for name in ('PIL', 'filelock', 'matplotlib', 'mido', 'numpy', 'pooch', 'pytensor',
-                              'scipy', 'tqdm', 'tyro') if importlib.util.find_spec(name) is None]
+                              'scipy', 'tqdm', 'typeguard', 'tyro')
+            if importlib.util.find_spec(name) is None]
 if not any(map(importlib.util.find_spec, ('jax', 'numba'))):
     _missing.append('jax')
 if _missing:

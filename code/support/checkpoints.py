@@ -16,6 +16,7 @@ them runs no code.
 import contextlib
 import csv
 import functools
+import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -43,6 +44,8 @@ from pytensor.compile.sharedvalue import SharedVariable
 CHECKPOINT = 'checkpoint.npz'
 MODEL = 'model.npz'
 STATE = 'state'  # the entry of a checkpoint that holds the JSON text
+SEAL = 'seal'  # and the one by which it is known that the text is of this version, and unchanged
+VERSION = 1  # of what is in the text
 BEST = 'best_'  # before the names of the parameters to use
 # A terminal that is closed sends the last one, where there is such a signal.
 SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
@@ -72,13 +75,18 @@ def load_arrays(path: Path) -> dict[str, numpy.ndarray]:
                 if sum(member.file_size for member in archive.infolist()) > LARGEST:
                     raise ValueError(f'it holds more than {LARGEST} bytes')
             with numpy.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+                return {name: numpy.asarray(arrays[name]) for name in arrays.files}  # or bytes
     except FileNotFoundError:
         raise UserError(f'there is no {path}: give the output folder of a run') from None
     except (ValueError, TypeError, EOFError, KeyError, AttributeError, NotImplementedError,
             MemoryError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f'{path} is broken ({error}): train the model again, with '
                         '`overwrite=True`') from None
+
+
+def seal(text: str) -> str:
+    """What stands beside the JSON text of a checkpoint: a hash of it, and of its version."""
+    return hashlib.sha256(f'{VERSION} {text}'.encode()).hexdigest()
 
 
 def named(params: Iterable[SharedVariable]) -> dict[str, SharedVariable]:
@@ -158,12 +166,26 @@ def resumable(train: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def recorded_settings(train: Callable[..., Any], output_folder: str) -> dict[str, Any]:
-    """The keyword arguments of a training function that the run in a folder was begun with."""
+    """The keyword arguments of a training function that the run in a folder was begun with.
+
+    :raises UserError: when one is of a type that it cannot have been
+    """
     if not Path(output_folder, 'run.json').exists():
         return {}
-    names = inspect.signature(train).parameters
-    return {name: tuple(value) if isinstance(value, list) else value
-            for name, value in read_record(output_folder)['settings'].items() if name in names}
+    import typeguard  # slow to import, and needed only here
+
+    parameters, settings = inspect.signature(train).parameters, {}
+    for name, value in read_record(output_folder)['settings'].items():
+        if name in parameters:
+            settings[name] = tuple(value) if isinstance(value, list) else value
+            try:
+                typeguard.check_type(
+                    settings[name], parameters[name].annotation,
+                    collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS)
+            except typeguard.TypeCheckError:
+                raise UserError(f'{output_folder} holds a record in which `{name}` was '
+                                f'{value!r:.50}: start anew with `overwrite=True`') from None
+    return settings
 
 
 # A run ------------------------------------------------------------------------------------------
@@ -264,10 +286,11 @@ class Run(OutputFolder):
                    and new['settings'].get(name) != old['settings'].get(name)]
         if old['script'] != new['script']:
             refused.append(f'the script was {old["script"]}')
-        if old['data']['sha256'] != new['data']['sha256']:
+        if old.get('data', {}).get('sha256') != new['data']['sha256']:
             refused.append(f'the data set was another than {new["data"]["name"]}')
-        refused += [f'{name} was {old["engine"][name]}, not {value}'
-                    for name, value in new['engine'].items() if old['engine'][name] != value]
+        engine_then = old.get('engine', {})
+        refused += [f'{name} was {engine_then.get(name)}, not {value}'
+                    for name, value in new['engine'].items() if engine_then.get(name) != value]
         if refused:
             raise UserError(f'cannot resume the run in {self.folder}: {"; ".join(refused)}. Give '
                             'the same settings, or start anew with `overwrite=True`')
@@ -275,21 +298,18 @@ class Run(OutputFolder):
         if not path.exists():  # it had not come to its first one
             return
         self._saved = load_arrays(path)
-        try:
-            state = json.loads(str(self._saved.pop(STATE)))
-            self.stages, self.history, self.scores, self.is_finished, self.place = (
-                state[name] for name in ('stages', 'history', 'scores', 'is_finished', 'place'))
-            self.seconds = {name: float(spent) for name, spent in old.get('seconds', {}).items()}
-            if not (all(type(stage['updates']) is int and 0 <= stage['updates'] < 10 ** 12
-                        for stage in self.stages.values())
-                    and all(isinstance(row['stage'], str) for row in self.history)
-                    and isinstance(self.scores, dict) and type(self.is_finished) is bool):
-                raise ValueError
-        except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        text, found = (str(self._saved.pop(name, '')) for name in (STATE, SEAL))
+        if found != seal(text):
             raise UserError(f'{path} is no checkpoint of this version: start anew with '
-                            '`overwrite=True`') from None
+                            '`overwrite=True`')
+        state = json.loads(text)
+        self.stages, self.history, self.scores, self.is_finished, self.place = (
+            state[name] for name in ('stages', 'history', 'scores', 'is_finished', 'place'))
+        self.seconds = old.get('seconds', {})
         self.model = {name.removeprefix(BEST): self._saved.pop(name)
                       for name in list(self._saved) if name.startswith(BEST)}
+        if self.model:  # of which nothing may be missing either
+            restore(named(self.params), self.model, path)
 
     def hold(self, variables: Iterable[SharedVariable]) -> None:
         """Make these part of every checkpoint, with the values that they have in a resumed one."""
@@ -332,8 +352,8 @@ class Run(OutputFolder):
         self.place = place
         state = json.dumps({'stages': self.stages, 'history': self.history, 'scores': self.scores,
                             'is_finished': self.is_finished, 'place': place})
-        save_arrays(self.file(CHECKPOINT),
-                    values(self.variables) | {STATE: numpy.array(state)}
+        save_arrays(self.file(CHECKPOINT), values(self.variables)
+                    | {STATE: numpy.array(state), SEAL: numpy.array(seal(state))}
                     | {BEST + name: array for name, array in self.model.items()})
         if self.model:
             save_arrays(self.file(MODEL), self.model)

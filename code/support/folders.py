@@ -136,11 +136,16 @@ def read_record(folder: str | os.PathLike, is_locked_by_us: bool = False) -> dic
         record = json.loads(path.read_text(encoding='utf-8'))
         if not (all(isinstance(record[key], kind) for key, kind in
                     (('script', str), ('status', str), ('settings', dict), ('process', dict)))
-                and all(_is_plausible(record.get(key, {})) for key in ('data', 'model'))
+                and all(_is_plausible(record.get(key, {})) for key in ('data', 'engine', 'model'))
+                and all(type(spent) in (int, float) for spent
+                        in record.get('seconds', {}).values())
                 and all(Path(name).name == name for name in record['files'])):
             raise ValueError
     except FileNotFoundError:
         raise UserError(f'there is no {path}: give the output folder of a run') from None
+    except OSError as error:
+        raise UserError(f'cannot read {path} ({error.strerror}): choose another '
+                        '`output_folder`') from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f'{path} is not the record of a run of this version: choose another '
                         '`output_folder`') from None

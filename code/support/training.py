@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from support import engine
-from support.checkpoints import Run, restore
+from support.checkpoints import Run, named, restore
 from support.errors import UserError
 from support.folders import written_atomically
 
@@ -295,8 +295,8 @@ class Scores:
             seconds = self.run.seconds.get(self.name) or math.nan
             print(f'The code run for {epochs} epochs, with {epochs / seconds:f} epochs/sec')
         self.run.finish(scores)
-        best = self.run.model
-        restore(dict(zip(best, self.run.params, strict=False)), best, self.run.folder)
+        if self.run.model:
+            restore(named(self.run.params), self.run.model, self.run.folder)
         return scores
 
 
