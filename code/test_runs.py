@@ -83,6 +83,10 @@ class TestFiles(RunCase):
                     save_arrays(path, self.ARRAYS)
             self.assertEqual(self.names(), [] if old is None else ['a.npz'])
         self.assertEqual(path.read_bytes(), b'old')
+        (self.folder / '.a.npz.part').symlink_to('mine')
+        (self.folder / 'mine').write_bytes(b'mine')
+        save_arrays(path, self.ARRAYS)
+        self.assertEqual((self.folder / 'mine').read_bytes(), b'mine')
 
     def test_a_file_reaches_the_disk_before_it_takes_its_name(self):
         for durable, expected in ((True, ['fsync', 'replace']), (False, ['replace'])):

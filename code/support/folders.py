@@ -32,6 +32,7 @@ def written_atomically(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """
     part = path.with_name(f'.{path.name}.part')
     try:
+        part.unlink(missing_ok=True)  # from a kill; or a link, to what is not ours
         with open(part, 'wb') as file:
             yield file
             file.flush()
