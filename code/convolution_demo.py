@@ -13,11 +13,12 @@ from support import command_line
 from support.convolution import conv2d, max_pool_2d
 from support.errors import UserError
 from support.folders import OutputFolder, written_atomically
+from support.photos import opened
 
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 from tyro.conf import subcommand
 
 LARGEST_PHOTO = 640  # pixels in height or width; a larger one is scaled down
@@ -61,13 +62,8 @@ def read_photo(path: Path) -> Image.Image:
 
     :raises UserError: when it is no image
     """
-    try:
-        with Image.open(path) as picture:
-            photo = ImageOps.exif_transpose(picture).convert('RGB')
-    except FileNotFoundError:
-        raise UserError(f'there is no image {path}') from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f'{path} cannot be read as an image: {error}') from None
+    with opened(path) as picture:
+        photo = picture.convert('RGB')
     photo.thumbnail((LARGEST_PHOTO, LARGEST_PHOTO))
     return photo
 

@@ -1,5 +1,7 @@
 """Image files of the user's own, as the models know images."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from support.errors import UserError
@@ -7,6 +9,22 @@ from support.errors import UserError
 import numpy
 import pytensor as theano
 from PIL import Image, ImageOps
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The picture in an image file, upright however the camera was held.
+
+    :raises UserError: when it cannot be read, or what is done with it inside fails
+    """
+    try:
+        with Image.open(path) as picture:
+            yield ImageOps.exif_transpose(picture)
+    except FileNotFoundError:
+        raise UserError(f'there is no image {path}') from None
+    except Exception as error:  # there is a decoder for each format, and each fails in its own way
+        reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f'{path} cannot be read as an image: {reason}') from None
 
 
 def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -> numpy.ndarray:
@@ -18,15 +36,8 @@ def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -
     :return: floatX (height * width,) in [0, 1)
     :raises UserError: when it is no image
     """
-    try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)  # however the camera was held
-            grey = to_grey(upright).resize(image_shape[::-1], Image.Resampling.LANCZOS)
-    except FileNotFoundError:
-        raise UserError(f'there is no image {path}') from None
-    except Exception as error:  # there is a decoder for each format, and each fails in its own way
-        reason = ' '.join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f'{path} cannot be read as an image: {reason}') from None
+    with opened(path) as picture:
+        grey = to_grey(picture).resize(image_shape[::-1], Image.Resampling.LANCZOS)
     if invert:
         grey = ImageOps.invert(grey)
     return numpy.asarray(grey, dtype=theano.config.floatX).ravel() / 256
