@@ -132,7 +132,7 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: 
     seed = 123 if seed is None else seed
     settings = dict(locals())
     check(0, finetune_lr=finetune_lr, pretrain_lr=pretrain_lr,
-          pretraining_epochs=pretraining_epochs, training_epochs=training_epochs)
+          pretraining_epochs=pretraining_epochs, training_epochs=training_epochs, seed=seed)
     data = load_data(dataset)
 
     print('... building the model', flush=True)

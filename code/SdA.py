@@ -113,7 +113,7 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 15, pretrain_lr: f
     seed = 89677 if seed is None else seed
     settings = dict(locals())
     check(0, finetune_lr=finetune_lr, pretrain_lr=pretrain_lr,
-          pretraining_epochs=pretraining_epochs, training_epochs=training_epochs)
+          pretraining_epochs=pretraining_epochs, training_epochs=training_epochs, seed=seed)
     data = load_data(dataset)
 
     print('... building the model', flush=True)

@@ -105,7 +105,7 @@ def train(learning_rate: float = 0.01, training_epochs: int = 20, dataset: str |
     seed = 123 if seed is None else seed
     settings = dict(locals())
     check(0, learning_rate=learning_rate, training_epochs=training_epochs,
-          contraction_level=contraction_level)
+          contraction_level=contraction_level, seed=seed)
     check(1, n_hidden=n_hidden)
     data = load_data(dataset)
     train_set_x, _ = data[0]

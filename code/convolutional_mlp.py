@@ -169,8 +169,8 @@ def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None =
     """
     seed = 23455 if seed is None else seed
     settings = dict(locals())
-    check(0, learning_rate=learning_rate, n_epochs=n_epochs)
-    check(1, nkerns=nkerns)
+    check(0, learning_rate=learning_rate, n_epochs=n_epochs, seed=seed)
+    check(1, nkerns=nkerns, batch_size=batch_size)
     data = load_data(dataset)
 
     print('... building the model', flush=True)

@@ -188,7 +188,7 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     """
     seed = 123 if seed is None else seed
     settings = dict(locals())
-    check(0, learning_rate=learning_rate, training_epochs=training_epochs)
+    check(0, learning_rate=learning_rate, training_epochs=training_epochs, seed=seed)
     check(1, n_hidden=n_hidden)
     data = load_data(dataset)
     train_set_x, _ = data[0]

@@ -24,7 +24,7 @@ References:
 
 from support import command_line, engine, training
 from support.checkpoints import resumable
-from support.errors import UserError
+from support.errors import UserError, check
 
 import numpy
 import pytensor.tensor as T
@@ -126,6 +126,7 @@ def train(learning_rate: float = 0.001, training_epochs: int = 15, dataset: str 
     """
     seed = 123 if seed is None else seed
     settings = dict(locals())
+    check(0, seed=seed)
     data = standardize(load_data(dataset))
 
     print('... building the model', flush=True)

@@ -114,7 +114,7 @@ def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
     :param seed: of the pixels and the chains
     """
     check(1, n_chains=n_chains, n_temperatures=n_temperatures)
-    check(0, n_reverse=n_reverse)
+    check(0, n_reverse=n_reverse, seed=seed)
     rbms, trained = read_model(model)
     data = read_data(dataset, model, rbms[0], trained)
     rng = numpy.random.RandomState(seed)

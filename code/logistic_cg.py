@@ -101,7 +101,7 @@ def train(n_epochs: int = 50, dataset: str | None = None, batch_size: int = 600,
     """
     seed = 0 if seed is None else seed
     settings = dict(locals())
-    check(0, n_epochs=n_epochs)
+    check(0, n_epochs=n_epochs, seed=seed)
     data = load_data(dataset)
 
     print('... building the model', flush=True)

@@ -201,7 +201,7 @@ def train(learning_rate: float = 0.13, n_epochs: int = 1000, dataset: str | None
     """
     seed = 0 if seed is None else seed
     settings = dict(locals())
-    check(0, learning_rate=learning_rate, n_epochs=n_epochs)
+    check(0, learning_rate=learning_rate, n_epochs=n_epochs, seed=seed)
     data = load_data(dataset)
 
     print('... building the model', flush=True)

@@ -119,7 +119,8 @@ def train(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0.00
     """
     seed = 1234 if seed is None else seed
     settings = dict(locals())
-    check(0, learning_rate=learning_rate, L1_reg=L1_reg, L2_reg=L2_reg, n_epochs=n_epochs)
+    check(0, learning_rate=learning_rate, L1_reg=L1_reg, L2_reg=L2_reg, n_epochs=n_epochs,
+          seed=seed)
     check(1, n_hidden=n_hidden)
     data = load_data(dataset)
 

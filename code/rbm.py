@@ -28,7 +28,7 @@ References:
 
 from support import command_line, draws, engine, training
 from support.checkpoints import Run, resumable
-from support.errors import check
+from support.errors import MOST, check
 
 import numpy
 import pytensor as theano
@@ -224,9 +224,9 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
     :param settings: the keyword arguments of :func:`train`
     """
     test_images = numpy.asarray(data[2][0].get_value(borrow=True))
-    for low, high, names in ((0, numpy.inf, ('learning_rate', 'training_epochs')),
-                             (1, numpy.inf, ('n_samples', 'plot_every')), (0, 1, ('lr_decay',)),
-                             (1, len(test_images), ('n_chains',))):
+    for low, high, names in ((0, MOST, ('learning_rate', 'training_epochs')),
+                             (1, MOST, ('n_samples', 'plot_every', 'batch_size')),
+                             (0, 1, ('lr_decay',)), (1, len(test_images), ('n_chains',))):
         check(low, high, **{name: settings[name] for name in names})
     index = T.lscalar('index')  # of a minibatch
     lr = T.scalar('lr')
@@ -304,6 +304,7 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     """
     seed = 123 if seed is None else seed
     settings = dict(locals())
+    check(0, seed=seed)
     data = load_data(dataset)
 
     print('... building the model', flush=True)

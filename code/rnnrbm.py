@@ -50,7 +50,7 @@ class RnnRbm:
                  momentum: float = 0., clip: float = 0., learn_u0: bool = False,
                  transpose: bool = False, seed: int = SEED):
         check_resolution(r, dt)
-        check(0, lr=lr, clip=clip)
+        check(0, lr=lr, clip=clip, seed=seed)
         check(0, 0.9999, momentum=momentum)
         check(1, n_hidden=n_hidden, n_hidden_recurrent=n_hidden_recurrent)
         self.r, self.dt, self.transpose = (r[0], r[1]), dt, transpose

@@ -158,8 +158,10 @@ class TestTraining(TestCase):
                              (self.folder / 'whole' / name).read_bytes(), name)
 
     def test_settings_that_cannot_be(self):
-        with self.assertRaisesRegex(UserError, '`nkerns` is .0, 5.'):
-            self.train_small(nkerns=(0, 5))
+        for settings, message in (({'nkerns': (0, 5)}, '`nkerns` is .0, 5.'),
+                                  ({'batch_size': -1}, '`batch_size` is -1')):
+            with self.assertRaisesRegex(UserError, message):
+                self.train_small(**settings)
         with mock.patch('support.datasets.read', return_value=small_images()), \
                 self.assertRaisesRegex(UserError, '7 x 7 pixels are too small'):
             self.train(batch_size=20)

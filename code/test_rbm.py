@@ -363,6 +363,8 @@ class TestTraining(TestCase):
     def test_settings_that_cannot_be(self):
         for settings, message in (({'n_chains': 61}, '`n_chains` is 61, .* from 1 to 60'),
                                   ({'k': 0}, '`k` is 0'), ({'lr_decay': 2.}, '`lr_decay` is 2'),
+                                  ({'batch_size': -1}, '`batch_size` is -1'),
+                                  ({'seed': -1}, '`seed` is -1'),
                                   ({'n_hidden': 0}, '`n_hidden` is 0')):
             with self.assertRaisesRegex(UserError, message):
                 self.train(training_epochs=0, **settings)

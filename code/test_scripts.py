@@ -135,6 +135,8 @@ class TestScripts(TestCase):
                 (['--dataset', self.data, '--batch-size', '0'], '--batch-size is 0'),
                 (['--dataset', self.data, '--n-epochs', '-1'], '--n-epochs is -1'),
                 (['--dataset', self.data, '--learning-rate', 'nan'], '--learning-rate is nan'),
+                (['--dataset', self.data, '--seed', '-1'], '--seed is -1'),
+                (['--dataset', 'two\nlines.npz'], r'two\nlines.npz'),
                 (['--dataset', self.data, '--batch-size', '20',
                   '--output-folder', self.data / 'below'], 'small.npz/below')):
             with self.subTest(message):

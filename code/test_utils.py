@@ -116,7 +116,7 @@ class GreyTest(PictureTest):
                                   ((X, X[:1], None, X), r'.*\(1, 6\).*: give red')):
             self.fails(message, channels, (2, 3), (1, 3))
         for shapes in (((2, 0), (1, 3)), ((2, 3), (-1, 3)), ((2, 3), (1, 3), (-1, 0))):
-            with self.assertRaisesRegex(UserError, 'has to be at least'):
+            with self.assertRaisesRegex(UserError, 'has to be from'):
                 tile_raster_images(X, *shapes)
 
 

@@ -125,5 +125,5 @@ class TestScript(TestCase):
             self.assertIn(line, output.getvalue())
 
     def test_mistakes(self):
-        with self.assertRaisesRegex(UserError, '`n_samples` is 0, but has to be at least 1'):
+        with self.assertRaisesRegex(UserError, '`n_samples` is 0, but has to be from 1 to'):
             gaussian.sample_gaussian(n_samples=0)

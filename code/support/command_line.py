@@ -12,7 +12,7 @@ from typing import Any
 
 from support.checkpoints import recorded_settings
 from support.engine import check_flags
-from support.errors import UserError
+from support.errors import UserError, printable
 
 import tyro
 
@@ -83,7 +83,7 @@ def with_recorded_defaults(function: Callable[..., Any],
 
 def _stop(message, status=1):
     try:
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
     except OSError:  # stderr is gone as well: the exit status still tells
         os._exit(status)
     sys.exit(status)

@@ -1,9 +1,13 @@
 """The one exception that is meant for the person at the keyboard, and the check of settings."""
 
-import math
 import re
 from numbers import Real
 from typing import Any
+
+
+def printable(message: str) -> str:
+    """A message on one line, whatever is in the names in it: a line break is the letters ``\\n``."""
+    return ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
 
 
 class UserError(ValueError):
@@ -15,13 +19,19 @@ class UserError(ValueError):
     or ``resume=True``.
     """
 
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
     def with_options(self) -> str:
         """The message for a command line, where settings are options: --batch-size, --resume."""
         return re.sub(r'`(\w+)(=True)?`', lambda match: '--' + match[1].replace('_', '-'),
                       str(self))
 
 
-def check(low: float, high: float = math.inf, /, **settings: Any) -> None:
+MOST = 10 ** 9  # that a setting may be: the sizes of a matrix are then numbers of 64 bits
+
+
+def check(low: float, high: float = MOST, /, **settings: Any) -> None:
     """See that each of these settings, or every number in a list, lies from ``low`` to ``high``.
 
     :raises UserError: when one does not, is no number, is infinite, or is an empty list
@@ -29,6 +39,5 @@ def check(low: float, high: float = math.inf, /, **settings: Any) -> None:
     for name, value in settings.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if not (numbers and all(isinstance(number, Real) and low <= number <= high
-                                and math.isfinite(number) for number in numbers)):
-            limits = f'from {low} to {high}' if math.isfinite(high) else f'at least {low}'
-            raise UserError(f'`{name}` is {value}, but has to be {limits}')
+                                for number in numbers)):
+            raise UserError(f'`{name}` is {value}, but has to be from {low} to {high}')
