@@ -59,8 +59,10 @@ def convolutional(images: numpy.ndarray, labels: numpy.ndarray) -> Step:
 
 def finetuning(images: numpy.ndarray, labels: numpy.ndarray) -> Step:
     """Finetuning of the 3 x 1000 SdA, one example at a time."""
-    layers = [layer for n_in in (784, 1000, 1000) for layer in (nn.Linear(n_in, 1000), nn.Sigmoid())]
-    return supervised(nn.Sequential(*layers, nn.Linear(1000, 10)), images, labels, 1)
+    model = nn.Sequential(
+        nn.Linear(784, 1000), nn.Sigmoid(), nn.Linear(1000, 1000), nn.Sigmoid(),
+        nn.Linear(1000, 1000), nn.Sigmoid(), nn.Linear(1000, 10))
+    return supervised(model, images, labels, 1)
 
 
 def auto_encoder(n_visible: int, images: numpy.ndarray, labels: numpy.ndarray) -> Step:

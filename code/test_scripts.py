@@ -51,7 +51,7 @@ ORDER = ['errors', 'xla', 'engine', 'draws', 'convolution', 'optimisers', 'folde
          'sequences', 'estimates', 'command_line', 'testing', 'utils', 'hmc', 'gaussian',
          'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA',
          'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model',
-         'rnnrbm', 'rnnrbm_likelihood', 'predict', 'benchmark']
+         'rnnrbm', 'rnnrbm_likelihood', 'predict', 'peers', 'benchmark']
 
 
 def write_data(path):

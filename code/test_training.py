@@ -192,8 +192,8 @@ class TestParts(TestCase):
         check(1, n_hidden=1, sizes=(1, 10 ** 6), n=numpy.int64(3), rate=numpy.float32(1.5))
         check(0, 0.5, a=0, b=0.5, c=[0.1])
         for settings in ({'low': 0}, {'low': -1, 'high': 5}, {'low': 1.5}, {'low': (2, 0)},
-                         {'low': ()}, {'low': math.nan}, {'low': math.inf}, {'low': '3'}, {'low': None},
-                         {'low': [3, '']}, {'low': 10 ** 9 + 1}):
+                         {'low': ()}, {'low': math.nan}, {'low': math.inf}, {'low': '3'},
+                         {'low': None}, {'low': [3, '']}, {'low': 10 ** 9 + 1}):
             (name, value), *_ = settings.items()
             with self.assertRaisesRegex(UserError, '`low` is .*, but has to be from 2 to'):
                 check(2, settings.get('high', 10 ** 9), low=value)

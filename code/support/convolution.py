@@ -28,7 +28,7 @@ rows of memory. Outside they are (image, channel, row, column), as is usual.
 References:
     - K. Chellapilla, S. Puri, P. Simard, "High performance convolutional neural networks for
       document processing", 2006, where every block is a single place of the output
-    - M. Mathieu, M. Henaff, Y. LeCun, "Fast training of convolutional networks through FFTs", 2013
+    - M. Mathieu, M. Henaff, Y. LeCun, "Fast training of convolutional networks through FFTs", 2014
 """
 
 import functools

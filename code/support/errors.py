@@ -1,12 +1,13 @@
 """The one exception that is meant for the person at the keyboard, and the check of settings."""
 
 import re
-from numbers import Real
 from typing import Any
+
+import numpy
 
 
 def printable(message: str) -> str:
-    """A message on one line, whatever is in the names in it: a line break is the letters ``\\n``."""
+    """A message on one line, whatever names are in it: a line break becomes the letters ``\\n``."""
     return ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
 
 
@@ -38,6 +39,6 @@ def check(low: float, high: float = MOST, /, **settings: Any) -> None:
     """
     for name, value in settings.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
-        if not (numbers and all(isinstance(number, Real) and low <= number <= high
-                                for number in numbers)):
+        if not (numbers and all(isinstance(number, (int, float, numpy.integer))
+                                and low <= number <= high for number in numbers)):
             raise UserError(f'`{name}` is {value}, but has to be from {low} to {high}')
