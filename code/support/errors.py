@@ -39,6 +39,6 @@ def check(low: float, high: float = MOST, /, **settings: Any) -> None:
     """
     for name, value in settings.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
-        if not (numbers and all(isinstance(number, (int, float, numpy.integer))
+        if not (numbers and all(isinstance(number, (int, float, numpy.number))
                                 and low <= number <= high for number in numbers)):
             raise UserError(f'`{name}` is {value}, but has to be from {low} to {high}')
