@@ -149,7 +149,7 @@ class TestScripts(TestCase):
         self.assertNotIn('Traceback', run.stderr)
 
     def test_sizes_for_which_there_is_no_memory(self):
-        run = self.run_script('mlp.py', '--dataset', self.data, '--n-hidden', '1000000000000')
+        run = self.run_script('mlp.py', '--dataset', self.data, '--n-hidden', '999999999')
         self.assertEqual(run.returncode, 1)
         self.assertRegex(run.stderr, r'\Amlp.py: not enough memory .*choose smaller sizes\n\Z')
 
