@@ -46,9 +46,12 @@ class TestSurroundings(TestCase):
                 ('ulimit -f 1; SCRIPT', {}, 'File too large'),
                 ('mkdir gone; cd gone; rmdir ../gone; SCRIPT', {}, 'the working directory is gone'),
                 ('SCRIPT', {'PYTENSOR_FLAGS': 'floatX=float16'}, 'float32 and float64 can be had'),
-                ('SCRIPT', {'PYTENSOR_FLAGS': 'mode=BOGUS'}, 'mend PYTENSOR_FLAGS or .pytens'),
-                ('SCRIPT', {'JAX_PLATFORMS': 'cuda'}, 'JAX finds no device'),
-                ('SCRIPT', {'JAX_PLATFORMS': 'nonsense'}, 'JAX finds no device')):
+                ('SCRIPT', {'PYTENSOR_FLAGS': 'mode=BOGUS'}, 'mend PYTENSOR_FLAGS'),
+                ('SCRIPT', {'OMP_NUM_THREADS': 'x'}, 'OMP_NUM_THREADS should be a number'),
+                ('SCRIPT', {'MPLBACKEND': 'x'}, "'x' is not a valid value for backend"),
+                ('SCRIPT', {'JAX_ENABLE_X64': 'x'}, 'JAX cannot start'),
+                ('SCRIPT', {'JAX_PLATFORMS': 'cuda'}, 'JAX cannot start'),
+                ('SCRIPT', {'JAX_PLATFORMS': 'nonsense'}, 'JAX cannot start')):
             with self.subTest(command, **environment):
                 run = self.shell(command, **environment)
                 self.assertEqual(run.returncode, 1, run.stderr)

@@ -6,6 +6,7 @@ imported, at once and not after hours of training.
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -19,8 +20,10 @@ if _missing:
              f'{Path(__file__).resolve().parents[2] / "requirements.txt"}')
 try:
     importlib.import_module('pytensor')  # which takes a second or more
-except ValueError as error:  # its words on flags that cannot be
-    sys.exit(f'mend PYTENSOR_FLAGS or .pytensorrc: {" ".join(str(error).split())}')
+    if 'MPLBACKEND' in os.environ:  # read when the curves are drawn, after hours
+        importlib.import_module('matplotlib')
+except (TypeError, ValueError) as error:  # their words on flags that cannot be
+    sys.exit(f'mend PYTENSOR_FLAGS, .pytensorrc or the environment: {" ".join(str(error).split())}')
 except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     sys.exit(130)

@@ -99,14 +99,14 @@ def check_flags() -> None:
     """
     if theano.config.floatX == 'float16':  # JAX and Numba have it for less than the models need
         raise UserError('PYTENSOR_FLAGS says floatX=float16: float32 and float64 can be had')
-    if os.environ.get('JAX_PLATFORMS') and mode_name() == 'JAX':
-        import jax
+    if mode_name() == 'JAX' and any(name.startswith('JAX_') for name in os.environ):
         try:
+            import jax
             jax.devices()
-        except (RuntimeError, AssertionError) as error:
-            reason = ' '.join(str(error).split())[:200] or 'none of that kind'
-            raise UserError(f'JAX finds no device ({reason}): see what the variable JAX_PLATFORMS '
-                            'says, or leave it out') from None
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = ' '.join(str(error).split())[:200] or 'no device of that kind'
+            raise UserError(f'JAX cannot start ({reason}): mend the variables JAX_PLATFORMS and '
+                            'JAX_..., or leave them out') from None
 
 
 def _is_writable(folder: os.PathLike) -> bool:

@@ -7,7 +7,7 @@ import numpy
 
 
 def printable(message: str) -> str:
-    """A message on one line, whatever names are in it: a line break becomes the letters ``\\n``."""
+    """A message on one line, whatever is in the names in it: a line break becomes ``\\n``."""
     return ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
 
 
