@@ -35,13 +35,13 @@ from typing import Any
 from support import draws, engine, training
 from support.errors import UserError
 from support.estimates import Estimate, log_mean_estimate, mean_estimate
+from support.progress import Progress
 
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 from scipy.special import expit, logsumexp
-from tqdm import tqdm
 
 from rbm import RBM
 
@@ -141,11 +141,10 @@ class Annealing:
         """
         self.v.set_value(start.astype(theano.config.floatX))
         log_weights = numpy.zeros(len(start))
-        with tqdm(total=self.n_steps, desc=description, unit='temperature', leave=False,
-                  disable=None) as bar:
+        with Progress(description, self.n_steps) as progress:
             for first, last in training.parts(self.n_steps, TEMPERATURES_PER_CALL):
                 log_weights += self.step.over(range(first, last)).sum(axis=0, dtype='float64')
-                bar.update(last - first)
+                progress.update(last)
         return log_weights, numpy.asarray(self.v.get_value())
 
 

@@ -8,6 +8,7 @@ to play with, is the same one, called with one.
 """
 
 import atexit
+import contextlib
 import functools
 import importlib.util
 import os
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from support import xla
+from support import progress, xla
 from support.errors import UserError
 
 import numpy
@@ -219,6 +220,7 @@ class Step:
                             'draws.random_updates(...) of what it is part of to the updates')
         _check_slices(step, self.index)
         self._compiled = None
+        self._has_run = False
 
     def __call__(self, index: int, *scalars: float, **named_scalars: float) -> Any:
         """Take the step on one minibatch.
@@ -245,6 +247,14 @@ class Step:
         if len(scalars) > len(names) or set(given) != set(names):
             raise TypeError(f'values for {names} are needed, got {scalars} and {named_scalars}')
         values = [given[name] for name in names]
+        # The compilers behind the engine wait for the first call.
+        with contextlib.nullcontext() if self._has_run else progress.busy(
+                'compiling, which may take minutes' if mode_name() == 'NUMBA' else 'compiling'):
+            outputs = self._outputs(indices, values)
+        self._has_run = True
+        return outputs if self.returns_list else outputs[0]
+
+    def _outputs(self, indices, values):
         if self.updated:
             outputs = self.compiled(indices, *values)
         else:
@@ -253,8 +263,7 @@ class Step:
             filled = numpy.concatenate([indices, numpy.repeat(indices[:1], -len(indices) % n)])
             parts = [self.compiled(part, *values) for part in filled.reshape(-1, n)]
             outputs = [numpy.concatenate(part)[:len(indices)] for part in zip(*parts, strict=True)]
-        outputs = [numpy.asarray(output) for output in outputs]
-        return outputs if self.returns_list else outputs[0]
+        return [numpy.asarray(output) for output in outputs]
 
     @property
     def compiled(self) -> Any:

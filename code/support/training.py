@@ -19,6 +19,7 @@ from support import engine
 from support.checkpoints import Run, named, restore
 from support.errors import UserError
 from support.folders import written_atomically
+from support.progress import Progress
 
 import numpy
 from pytensor.tensor.random.type import RandomType
@@ -81,11 +82,12 @@ class Stage:
     :param scalars: gives the values of the further inputs of ``step``, by name, in an epoch,
         counted from 0: a learning-rate schedule, for instance
     :param stands_alone: True when no later stage builds on this one
+    :param may_end_early: True for the last part of a run that may have fewer epochs
     """
 
     def __init__(self, run: Run, name: str, step: engine.Step, n_epochs: int,
                  scalars: Callable[[int], dict[str, float]] | None = None,
-                 stands_alone: bool = False):
+                 stands_alone: bool = False, may_end_early: bool = False):
         self.run, self.name, self.step, self.n_epochs = run, name, step, n_epochs
         self.scalars = scalars or (lambda epoch: {})
         # What the step changes decides how the run goes on.
@@ -94,6 +96,8 @@ class Stage:
         self.record = run.stage(name, n_epochs, step.n_minibatches, stands_alone)
         if self.record.get('generators') and self.has_more_epochs():
             step.set_generator_states(self.record['generators'])
+        self.progress = Progress(name, n_epochs * step.n_minibatches, step.n_minibatches,
+                                 may_end_early)
         self._started = time.monotonic()
 
     @property
@@ -114,19 +118,17 @@ class Stage:
         """
         limit = min(UPDATES_PER_CALL, max(1, EXAMPLES_PER_CALL // self.step.batch_size))
         totals = numpy.zeros(1)  # or more, if the step returns a list
-        with tqdm(total=len(indices), leave=False, unit='minibatch', disable=None, delay=0.5,
-                  desc=f'{self.name}, epoch {self.epoch + 1}') as bar:
-            for first, last in parts(len(indices), limit):
-                self.run.check_interruption()
-                outputs = self.step.over(indices[first:last], **self.scalars(self.epoch))
-                outputs = outputs if self.step.returns_list else [outputs]
-                totals = totals + numpy.array([numpy.sum(output, dtype='float64')
-                                               for output in outputs])
-                if not numpy.isfinite(totals).all():
-                    raise UserError(f'{self.name}: in epoch {self.epoch + 1} the cost is no longer '
-                                    'a finite number: start anew, with `overwrite=True` and a '
-                                    'smaller learning rate')
-                bar.update(last - first)
+        for first, last in parts(len(indices), limit):
+            self.run.check_interruption()
+            outputs = self.step.over(indices[first:last], **self.scalars(self.epoch))
+            outputs = outputs if self.step.returns_list else [outputs]
+            totals = totals + numpy.array([numpy.sum(output, dtype='float64')
+                                           for output in outputs])
+            if not numpy.isfinite(totals).all():
+                raise UserError(f'{self.name}: in epoch {self.epoch + 1} the cost is no longer '
+                                'a finite number: start anew, with `overwrite=True` and a '
+                                'smaller learning rate')
+            self.progress.update(self.record['updates'] + last)
         self.record['updates'] += len(indices)
         return totals.tolist()
 
@@ -172,21 +174,22 @@ def train_epochs(run: Run, name: str, step: engine.Step, n_epochs: int,
     :return: the rows of the history that belong to this part
     """
     stage = Stage(run, name, step, n_epochs, scalars, stands_alone)
-    while stage.has_more_epochs():
-        epoch = stage.epoch
-        indices = range(step.n_minibatches) if order is None else order(epoch)
-        means = [total / len(indices) for total in stage.advance(indices)]
-        say(report(epoch, *means))
-        row = {'stage': name, 'epoch': epoch + 1, **dict(zip(columns, means, strict=True))}
-        if validate is not None:
-            row['validation_cost'] = validate()
-            if all(row['validation_cost'] < earlier['validation_cost']
-                   for earlier in run.history if earlier['stage'] == name):
-                run.keep_model()
-        run.history.append(row)
-        if after_epoch is not None:
-            after_epoch(epoch, row)
-        stage.save()
+    with stage.progress:
+        while stage.has_more_epochs():
+            epoch = stage.epoch
+            indices = range(step.n_minibatches) if order is None else order(epoch)
+            means = [total / len(indices) for total in stage.advance(indices)]
+            say(report(epoch, *means))
+            row = {'stage': name, 'epoch': epoch + 1, **dict(zip(columns, means, strict=True))}
+            if validate is not None:
+                row['validation_cost'] = validate()
+                if all(row['validation_cost'] < earlier['validation_cost']
+                       for earlier in run.history if earlier['stage'] == name):
+                    run.keep_model()
+            run.history.append(row)
+            if after_epoch is not None:
+                after_epoch(epoch, row)
+            stage.save()
     return [row for row in run.history if row['stage'] == name]
 
 
@@ -210,28 +213,29 @@ def train_with_early_stopping(
     """
     n_train_batches = train_model.n_minibatches
     validation_frequency = max(1, min(n_train_batches, patience // 2))
-    stage = Stage(run, name, train_model, n_epochs, scalars)
+    stage = Stage(run, name, train_model, n_epochs, scalars, may_end_early=True)
     state = {'patience': patience, 'cost': 0., 'n_costs': 0} | stage.record
     stage.record = run.stages[name] = state
     scores = Scores(run, state, name, n_train_batches, validate, test)
 
-    while stage.has_more_epochs() and state['patience'] > state['updates'] - 1:
-        first, epoch = state['updates'], stage.epoch
-        last = min((first // validation_frequency + 1) * validation_frequency,
-                   (epoch + 1) * n_train_batches, math.ceil(state['patience']) + 1)
-        total, = stage.advance(numpy.arange(first, last) % n_train_batches)
-        state['cost'] += total
-        state['n_costs'] += last - first
-        if last % validation_frequency == 0:
-            best_error = scores.best_error
-            error = scores.measure(last, state['cost'] / state['n_costs'])
-            state |= {'cost': 0., 'n_costs': 0}
-            if error < best_error * improvement_threshold:
-                # Updates are numbered from 0 where patience is concerned.
-                state['patience'] = max(state['patience'], (last - 1) * patience_increase)
-        if last % n_train_batches == 0 and after_epoch is not None:
-            after_epoch(epoch, run.history[-1])
-        stage.save()
+    with stage.progress:
+        while stage.has_more_epochs() and state['patience'] > state['updates'] - 1:
+            first, epoch = state['updates'], stage.epoch
+            last = min((first // validation_frequency + 1) * validation_frequency,
+                       (epoch + 1) * n_train_batches, math.ceil(state['patience']) + 1)
+            total, = stage.advance(numpy.arange(first, last) % n_train_batches)
+            state['cost'] += total
+            state['n_costs'] += last - first
+            if last % validation_frequency == 0:
+                best_error = scores.best_error
+                error = scores.measure(last, state['cost'] / state['n_costs'])
+                state |= {'cost': 0., 'n_costs': 0}
+                if error < best_error * improvement_threshold:
+                    # Updates are numbered from 0 where patience is concerned.
+                    state['patience'] = max(state['patience'], (last - 1) * patience_increase)
+            if last % n_train_batches == 0 and after_epoch is not None:
+                after_epoch(epoch, run.history[-1])
+            stage.save()
     return scores.conclude()
 
 
