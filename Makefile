@@ -9,14 +9,18 @@ PYTHON ?= python3
 SCRIPT ?= SdA
 ARGS ?=
 BIN := .venv/bin
-TESTS := $(wildcard code/test_*.py code/hmc/test_*.py)
+# Of JAX, and of NumPy's products.
+ONE_THREAD := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# The longest first, so that none is left for the end.
+LONGEST := $(patsubst %,code/test_%.py,scripts book rnnrbm runs rbm)
+TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard code/test_*.py code/hmc/test_*.py))
 
 .PHONY: run test doc venv lint clean $(TESTS:%=run-%)
 
 run: venv
 	$(BIN)/python code/$(SCRIPT).py $(ARGS)
 
-# Each file of tests in a process of its own, two at a time.
+# Each file of tests in a process of its own, two at a time, with a core for each.
 test: venv
 	@test -n "$(TESTS)" || { echo 'no test was found' >&2; exit 1; }
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 \
@@ -24,7 +28,7 @@ test: venv
 
 $(TESTS:%=run-%): run-%:
 	@echo 'nosetests $*'
-	@$(BIN)/nosetests $* $(ARGS)
+	@$(ONE_THREAD) $(BIN)/nosetests $* $(ARGS)
 
 venv: .venv/complete
 
