@@ -25,7 +25,6 @@ import pytensor.tensor as T
 from scipy.linalg import blas
 
 from convolutional_mlp import LeNet
-from DBN import DBN
 from logistic_sgd import LogisticRegression
 from mlp import MLP
 from rbm import RBM
@@ -199,26 +198,6 @@ def boltzmann_machine(data: Data):
     return step, 100, floor
 
 
-def layer_of_dbn(data: Data):
-    """CD-1 in the second layer of the 3 x 1000 DBN, minibatches of 10.
-
-    The floor is a Gibbs step, the hidden units given the data, and two passes over the weights.
-    """
-    dbn = DBN(numpy.random.RandomState(0), n_ins=N_IN, hidden_layers_sizes=[1000] * 3, n_outs=10)
-    step = dbn.pretraining_function(1, data.of_layer(dbn, 1), batch_size=10, k=1)
-    W, v, gradient = data.matrix(1000, 1000), data.matrix(10, 1000), data.matrix(1000, 1000)
-
-    def floor(index):
-        v @ W
-        v @ W.T
-        v @ W
-        numpy.dot(v.T, v, out=gradient)
-        numpy.dot(v.T, v, out=gradient)
-        numpy.subtract(W, gradient, out=W)
-
-    return step, 200, floor
-
-
 @dataclass(frozen=True)
 class Row:
     """A line of the table: what makes our step and its floor, and PyTorch's of images and labels.
@@ -245,8 +224,6 @@ ROWS = [
     Row('SdA finetuning, batch 1', finetuning, ('finetuning',)),
     Row('RBM 784-500, PCD-15, batch 20', boltzmann_machine,
         ('boltzmann_machine', 500, 20, 15, True)),
-    Row('DBN layer 1 (RBM 1000-1000, CD-1), batch 10', layer_of_dbn,
-        ('boltzmann_machine', 1000, 10, 1, False), 1000),
 ]
 
 
