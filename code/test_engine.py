@@ -179,6 +179,7 @@ class TestUnusualSteps(TestCase):
             [sys.executable, '-W', 'error', '-c', program], cwd=CODE_FOLDER, text=True,
             capture_output=True, env=os.environ | {
                 'PYTENSOR_FLAGS': 'mode=JAX',
+                'JAX_COMPILATION_CACHE_DIR': '',  # what was kept leaves no text
                 'XLA_FLAGS': f'--xla_dump_to={self.folder} --xla_dump_hlo_as_text'})
         self.assertEqual(finished.stderr, '')
         programs = [path.read_text() for path in self.folder.glob('*cpu_after_optimizations.txt')]
@@ -367,6 +368,57 @@ class TestFlags(TestCase):
 
     def test_home_that_cannot_be_written(self):
         self.assertEqual(self.ask(HOME=os.devnull), ['float32', 'JAX', '8.0'])
+
+
+class TestCache(TestCase):
+    def folder_for(self, **environment):
+        """Where JAX is told to keep what it compiles, by whoever has that set."""
+        with unittest.mock.patch.dict(os.environ, environment):
+            if not environment:
+                os.environ.pop('JAX_COMPILATION_CACHE_DIR', None)
+            engine.keep_compiled_functions()
+            return os.environ.get('JAX_COMPILATION_CACHE_DIR')
+
+    def test_it_is_kept_with_the_data(self):
+        with unittest.mock.patch.object(engine, 'COMPILED_FOLDER', self.folder / 'compiled'):
+            self.assertEqual(self.folder_for(), str(self.folder / 'compiled'))
+        self.assertTrue((self.folder / 'compiled').is_dir())
+
+    def test_the_word_of_the_user_counts(self):
+        for name in ('/somewhere/else', ''):
+            self.assertEqual(self.folder_for(JAX_COMPILATION_CACHE_DIR=name), name)
+
+    def test_there_is_none_where_nothing_can_be_written(self):
+        with unittest.mock.patch.object(engine, 'COMPILED_FOLDER', os.devnull + '/compiled'):
+            self.assertIsNone(self.folder_for())
+
+    @unittest.skipUnless(engine.mode_name() == 'JAX', 'only JAX has such a cache')
+    def test_it_changes_no_bit(self):
+        program = ('from test_engine import noisy_step\nstep, W = noisy_step()\n'
+                   'print(step.over(range(5)).tobytes(), W.get_value().tolist())')
+
+        def run(cache):
+            # Whoever asks for a cache asks before the tests say where theirs is.
+            finished = subprocess.run(
+                [sys.executable, '-W', 'error', '-c',
+                 'import support.testing, os\n'
+                 f'os.environ["JAX_COMPILATION_CACHE_DIR"] = {str(cache)!r}\n'
+                 'os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"\n' + program],
+                cwd=CODE_FOLDER, text=True, capture_output=True)
+            self.assertEqual(finished.stderr, '')
+            return finished.stdout
+
+        expected = run('')
+        cache = self.folder / 'cache'
+        self.assertEqual(run(cache), expected)
+        names = sorted(path.name for path in cache.glob('*-cache'))
+        self.assertNotEqual(names, [])
+        self.assertEqual(run(cache), expected)
+        self.assertEqual(sorted(path.name for path in cache.glob('*-cache')), names)
+        for path in cache.glob('*-cache'):
+            path.write_bytes(path.read_bytes()[:100])
+        self.assertEqual(run(cache), expected)  # and without a word about what is broken
+        self.assertEqual(run(os.devnull), expected)
 
 
 class TestOtherMode(TestCase):

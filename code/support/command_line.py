@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support import engine
 from support.checkpoints import recorded_settings
-from support.engine import check_flags
 from support.errors import UserError, printable
 
 import tyro
@@ -36,7 +36,8 @@ def main(function: Any) -> None:
     except OSError:
         _stop(f'{script}: the working directory is gone: change to another one')
     try:
-        check_flags()
+        engine.keep_compiled_functions()
+        engine.check_flags()
         tyro.cli(with_recorded_defaults(function, sys.argv[1:]),
                  config=(tyro.conf.FlagCreatePairsOff,))
     except UserError as error:

@@ -48,7 +48,14 @@ HARMLESS_WARNINGS = (
     'Explicitly requested dtype (float|int)64',
     # JAX knows every shape when it compiles, and checks what the skipped assertion would.
     'Skipping Assert',
+    # What cannot be kept on disk, or read from there, is compiled anew.
+    'Error (reading|writing) persistent compilation cache entry',
 )
+
+# Where JAX keeps the functions that it compiled: those that took some time, and 100 MB at most.
+COMPILED_FOLDER = Path(__file__).resolve().parents[2] / 'data' / 'compiled'
+CACHE_SETTINGS = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+                  'JAX_COMPILATION_CACHE_MAX_SIZE': '100_000_000'}
 
 
 def set_default_flags() -> None:
@@ -108,6 +115,20 @@ def check_flags() -> None:
             reason = ' '.join(str(error).split())[:200] or 'no device of that kind'
             raise UserError(f'JAX cannot start ({reason}): mend the variables JAX_PLATFORMS and '
                             'JAX_..., or leave them out') from None
+
+
+def keep_compiled_functions() -> None:
+    """Let JAX keep what it compiles in ``COMPILED_FOLDER``, so that the next start is fast.
+
+    Where that cannot be written to, every start compiles. A folder that the user names in
+    ``JAX_COMPILATION_CACHE_DIR`` is left to JAX, and so is an empty name.
+    """
+    if ('JAX_COMPILATION_CACHE_DIR' not in os.environ and mode_name() == 'JAX'
+            and _is_writable(COMPILED_FOLDER)):
+        # JAX reads its variables when it is imported, which is later, and not for --help.
+        os.environ['JAX_COMPILATION_CACHE_DIR'] = str(COMPILED_FOLDER)
+        for name, value in CACHE_SETTINGS.items():
+            os.environ.setdefault(name, value)
 
 
 def _is_writable(folder: os.PathLike) -> bool:

@@ -21,6 +21,8 @@ from pytensor.graph.basic import Variable
 
 CODE_FOLDER = Path(__file__).resolve().parents[1]
 
+engine.keep_compiled_functions()
+
 # Runs every operation in Python, in float64 where the graph is: slow, and independent of the
 # modes that the scripts use.
 REFERENCE_MODE = Mode(linker='py', optimizer='fast_compile').excluding('BlasOpt')
