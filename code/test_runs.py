@@ -566,7 +566,7 @@ class TestResumption(RunCase):
 
 class TestKill(RunCase):
 
-    N_KILLS = int(os.environ.get('DLT_KILLS', '3'))
+    N_KILLS = int(os.environ.get('DLT_KILLS', '2'))
     SETTINGS = ['--n-epochs', '250', '--batch-size', '10', '--dataset', 'images.npz']
 
     def script(self, folder, *options):

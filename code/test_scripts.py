@@ -1,6 +1,7 @@
 """Tests of every script as a whole: as a user runs it, and how the files hang together."""
 
 import ast
+import contextlib
 import importlib
 import io
 import itertools
@@ -10,13 +11,18 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from unittest import mock
 
+from support import command_line
 from support.midi import midiwrite
 from support.testing import CODE_FOLDER, TestCase, printed, small_images
 from support.tunes import make_tunes
 
 import numpy
 import tyro
+
+import logistic_sgd
+import mlp
 
 # Each script with settings that let it finish in seconds, and what it leaves in its folder.
 SCRIPTS = {
@@ -83,6 +89,15 @@ class TestScripts(TestCase):
         return subprocess.run([sys.executable, '-W', 'error', CODE_FOLDER / script, *arguments],
                               cwd=self.folder, capture_output=True, text=True, **kwargs)
 
+    def call_script(self, module, *arguments):
+        """The exit status and stderr of a script that is run in this process."""
+        arguments = [f'{module.__name__}.py', *map(str, arguments)]
+        with contextlib.chdir(self.folder), mock.patch('sys.argv', arguments), printed(), \
+                contextlib.redirect_stderr(io.StringIO()) as errors, \
+                self.assertRaises(SystemExit) as stopped:
+            command_line.main(module.train)
+        return stopped.exception.code, errors.getvalue()
+
     def test_every_script_from_another_folder(self):
         for script, settings in SCRIPTS.items():
             output = self.folder / script
@@ -99,17 +114,6 @@ class TestScripts(TestCase):
                 self.assertEqual(set(os.listdir(output)) - {'.lock'},
                                  EVERY_RUN_LEAVES | FURTHER_FILES.get(script, set()))
         self.assertEqual(set(os.listdir(self.folder)), {'small.npz', 'tunes.zip', *SCRIPTS})
-
-    def test_finished_run_gives_its_result_again(self):
-        arguments = ('logistic_sgd.py', *SCRIPTS['logistic_sgd.py'], '--dataset', self.data)
-        first = self.run_script(*arguments)
-        again = self.run_script(*arguments, '--resume')
-
-        def result(run):
-            return [line for line in run.stdout.splitlines() if line.startswith('Optimization')]
-
-        self.assertEqual(len(result(first)), 1)
-        self.assertEqual(result(again), result(first))
 
     def test_help_explains_every_option(self):
         run = self.run_script('SdA.py', '--help')
@@ -130,20 +134,19 @@ class TestScripts(TestCase):
         for arguments, message in (
                 (['--dataset', 'nowhere.npz'], 'nowhere.npz'),
                 (['--dataset', broken], 'broken.npz'),
-                (['--dataset', self.data, '--batch-size', '201'], 'from 1 to 200'),
-                (['--dataset', self.data, '--batch-size', '61'], 'from 1 to 60'),
-                (['--dataset', self.data, '--batch-size', '0'], '--batch-size is 0'),
-                (['--dataset', self.data, '--n-epochs', '-1'], '--n-epochs is -1'),
-                (['--dataset', self.data, '--learning-rate', 'nan'], '--learning-rate is nan'),
-                (['--dataset', self.data, '--seed', '-1'], '--seed is -1'),
+                (['--batch-size', '201'], 'from 1 to 200'),
+                (['--batch-size', '61'], 'from 1 to 60'),
+                (['--batch-size', '0'], '--batch-size is 0'),
+                (['--n-epochs', '-1'], '--n-epochs is -1'),
+                (['--learning-rate', 'nan'], '--learning-rate is nan'),
+                (['--seed', '-1'], '--seed is -1'),
                 (['--dataset', 'two\nlines.npz'], r'two\nlines.npz'),
-                (['--dataset', self.data, '--batch-size', '20',
-                  '--output-folder', self.data / 'below'], 'small.npz/below')):
+                (['--batch-size', '20', '--output-folder', self.data / 'x'], 'small.npz/x')):
             with self.subTest(message):
-                run = self.run_script('logistic_sgd.py', *arguments)
-                self.assertEqual(run.returncode, 1)
-                self.assertIn(message, run.stderr)
-                self.assertEqual(len(run.stderr.splitlines()), 1, run.stderr)
+                status, errors = self.call_script(logistic_sgd, '--dataset', self.data, *arguments)
+                self.assertEqual(status, 1)
+                self.assertIn(message, errors)
+                self.assertEqual(len(errors.splitlines()), 1, errors)
         run = self.run_script('logistic_sgd.py', '--learning-rat', '1')
         self.assertEqual(run.returncode, 2)
         self.assertNotIn('Traceback', run.stderr)
@@ -157,28 +160,24 @@ class TestScripts(TestCase):
         arguments = [*SCRIPTS['mlp.py'][2:], '--n-epochs', '40', '--dataset', self.data]
         whole = self.run_script('mlp.py', *arguments, '--output-folder', 'whole')
         self.assertEqual(whole.returncode, 0, whole.stderr)
-        for number, status in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
-            name = f'stopped by {int(number)}'
-            process = subprocess.Popen(
-                [sys.executable, CODE_FOLDER / 'mlp.py', *arguments, '--output-folder', name],
-                cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            while not process.stdout.readline().startswith('epoch 2,'):
-                self.assertIsNone(process.poll())
-            process.send_signal(number)
-            _, errors = process.communicate(timeout=60)
-            self.assertEqual(process.returncode, status, errors)
-            if number == signal.SIGINT:
-                self.assertRegex(errors, r'interrupted; the same with --resume goes on after epoch '
-                                         r'\d+ of training\n\Z')
-            refused = self.run_script('mlp.py', *arguments, '--output-folder', name)
-            self.assertEqual(refused.returncode, 1)
-            left = 'interrupted' if number == signal.SIGINT else 'dead'
-            self.assertIn(f'holds a run of mlp ({left}, process', refused.stderr)
-            resumed = self.run_script('mlp.py', '--output-folder', name, '--resume')
-            self.assertEqual(resumed.returncode, 0, resumed.stderr)
-            for file in ('checkpoint.npz', 'model.npz', 'history.csv'):
-                self.assertEqual((self.folder / name / file).read_bytes(),
-                                 (self.folder / 'whole' / file).read_bytes(), file)
+        process = subprocess.Popen(
+            [sys.executable, CODE_FOLDER / 'mlp.py', *arguments, '--output-folder', 'parts'],
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not process.stdout.readline().startswith('epoch 2,'):
+            self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, errors)
+        self.assertRegex(errors, r'interrupted; the same with --resume goes on after epoch '
+                                 r'\d+ of training\n\Z')
+        status, errors = self.call_script(mlp, *arguments, '--output-folder', 'parts')
+        self.assertEqual(status, 1)
+        self.assertIn('holds a run of mlp (interrupted, process', errors)
+        resumed = self.run_script('mlp.py', '--output-folder', 'parts', '--resume')
+        self.assertEqual(resumed.returncode, 0, resumed.stderr)
+        for file in ('checkpoint.npz', 'model.npz', 'history.csv'):
+            self.assertEqual((self.folder / 'parts' / file).read_bytes(),
+                             (self.folder / 'whole' / file).read_bytes(), file)
 
 
 class TestStructure(TestCase):
