@@ -11,24 +11,29 @@ ARGS ?=
 BIN := .venv/bin
 # Of JAX, and of NumPy's products.
 ONE_THREAD := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-# The longest first, so that none is left for the end.
+# The longest files first, so that none is left for the end; the others share processes.
 LONGEST := $(patsubst %,code/test_%.py,scripts book rnnrbm runs rbm)
-TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard code/test_*.py code/hmc/test_*.py))
+SHORTER := $(filter-out $(LONGEST),$(wildcard code/test_*.py code/hmc/test_*.py))
+PARTS := 1 2 3 4
+part-1 := $(wordlist 1,7,$(SHORTER))
+part-2 := $(wordlist 8,14,$(SHORTER))
+part-3 := $(wordlist 15,21,$(SHORTER))
+part-4 := $(wordlist 22,99,$(SHORTER))
 
-.PHONY: run test doc venv lint clean $(TESTS:%=run-%)
+.PHONY: run test doc venv lint clean $(LONGEST) $(PARTS:%=part-%)
 
 run: venv
 	$(BIN)/python code/$(SCRIPT).py $(ARGS)
 
-# Each file of tests in a process of its own, two at a time, with a core for each.
+# Two processes at a time, with a core for each.
 test: venv
-	@test -n "$(TESTS)" || { echo 'no test was found' >&2; exit 1; }
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 \
-		$(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(TESTS:%=run-%)
+		$(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
+		$(LONGEST) $(PARTS:%=part-%)
 
-$(TESTS:%=run-%): run-%:
-	@echo 'nosetests $*'
-	@$(ONE_THREAD) $(BIN)/nosetests $* $(ARGS)
+$(LONGEST) $(PARTS:%=part-%):
+	@echo 'nosetests $(or $($@),$@)'
+	@$(ONE_THREAD) $(BIN)/nosetests $(or $($@),$@) $(ARGS)
 
 venv: .venv/complete
 
