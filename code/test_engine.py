@@ -264,6 +264,16 @@ class TestRandomStreams(TestCase):
             on = steps.astype('int64') >> bit + 1 & 1
             self.assertLess(numpy.abs(on.mean(axis=1) - 1 / 2).max(), 5 / numpy.sqrt(4 * n))
 
+    @unittest.skipUnless(engine.mode_name() == 'JAX', 'these are its generator')
+    def test_bits_are_those_of_jax(self):
+        import jax
+        for shape in ((2, 3, 50), (1, 2), (40, 1000)):
+            key = jax.random.key_data(jax.random.key(sum(shape)))
+            with jax.threefry_partitionable(False):
+                expected = jax.random.bits(key, shape, 'uint32')
+            numpy.testing.assert_array_equal(draws.random_bits(key, shape), expected)
+        self.assertEqual(draws.random_bits(key, (3, 5)).shape, (3, 5))
+
     def test_frequency_in_a_chain(self):
         p = numpy.array([0, 2. ** -9, 0.3, 1 - 2. ** -9, 1], theano.config.floatX)
         probabilities = T.constant(numpy.tile(p, (20_000, 1)))
