@@ -19,6 +19,11 @@ import pytensor as theano
 import pytensor.tensor as T
 from PIL import Image
 
+import dA
+import logistic_sgd
+import mlp
+import rbm
+import rnnrbm
 from logistic_sgd import (
     LogisticRegression,
     SharedDataSets,
@@ -476,13 +481,15 @@ class TestTrainEpochs(TrainingCase):
 
     def test_divergence_is_an_error_and_leaves_the_last_checkpoint(self):
         with self.run_of([self.w]) as run, printed():
-            self.train(run, self.diverging, 2, scalars=lambda epoch: {'factor': 1.4})
+            self.train(run, self.diverging, 2, scalars=lambda epoch: {'factor': 1.1})
             before = (self.folder / 'out' / 'checkpoint.npz').read_bytes()
-            for factor, message in (
-                    (1e30, 'a stage: in epoch 3 the cost is no longer a finite number: start anew'),
-                    (math.nan, 'a stage: in epoch 3 the cost is no longer a finite number: start'),
-                    (1.2, 'a stage: in epoch 3 a parameter has grown to 3.5e+08, so training has')):
-                self.w.set_value(numpy.full(2, 1.4 ** 46, dtype=theano.config.floatX))
+            for factor, signs, message in (
+                    (1e30, [1, 1], 'a stage: in epoch 3 the cost is no longer a finite number, so'),
+                    (math.nan, [1, 1], 'a stage: in epoch 3 the cost is no longer a finite number'),
+                    (1.2, [1, 1], 'a stage: in epoch 3 the cost is 2275; at first it was 2, so '
+                                  'training has diverged: start anew, with `overwrite=True` and a'),
+                    (1.2, [1, -1], 'a stage: in epoch 3 a parameter has grown to 5.3e+03, so')):
+                self.w.set_value(numpy.array(signs, theano.config.floatX) * 1.1 ** 46)
                 with self.assertRaises(UserError) as caught:
                     self.train(run, self.diverging, 3,
                                scalars=lambda epoch, factor=factor: {'factor': factor})
@@ -490,14 +497,23 @@ class TestTrainEpochs(TrainingCase):
                 self.assertTrue(str(caught.exception).startswith(message), caught.exception)
         self.assertEqual((self.folder / 'out' / 'checkpoint.npz').read_bytes(), before)
         arrays = checkpoints.load_arrays(self.folder / 'out' / 'checkpoint.npz')
-        numpy.testing.assert_allclose(arrays['0_w'], 1.4 ** 46, rtol=1e-5)
+        numpy.testing.assert_allclose(arrays['0_w'], 1.1 ** 46, rtol=1e-5)
         state = json.loads(str(arrays['state']))
         self.assertEqual(state['stages']['a stage']['updates'], 46)
         self.assertEqual([row['epoch'] for row in state['history']], [1, 2])
 
-    def test_divergence_of_a_script(self):
-        with mock.patch.object(datasets, 'read', return_value=small_images()), printed(), \
-                self.assertRaisesRegex(UserError, 'in epoch 1 .* training has diverged'):
-            sgd_optimization_mnist(learning_rate=1e9, batch_size=10, n_epochs=2,
-                                   output_folder=str(self.folder / 'out'))
-        self.assertEqual(folders.read_record(self.folder / 'out')['status'], 'failed')
+    def test_divergence_of_scripts(self):
+        """Also where all numbers stay finite."""
+        small = mock.patch.object(datasets, 'read', return_value=small_images(n_train=1000))
+        for module, settings in (
+                (logistic_sgd, {'learning_rate': 1e9, 'batch_size': 10, 'n_epochs': 2}),
+                (mlp, {'learning_rate': 1000, 'n_hidden': 8, 'batch_size': 10, 'n_epochs': 2}),
+                (dA, {'learning_rate': 1000, 'n_hidden': 8, 'training_epochs': 2}),
+                (rbm, {'learning_rate': 1000, 'n_hidden': 8, 'k': 1, 'training_epochs': 2}),
+                (rnnrbm, {'lr': 1000, 'n_hidden': 8, 'n_hidden_recurrent': 5, 'k': 1,
+                          'num_epochs': 2, 'dataset': 'tunes'})):
+            with self.subTest(module.__name__), small, printed(), \
+                    contextlib.redirect_stderr(io.StringIO()), \
+                    self.assertRaisesRegex(UserError, 'in epoch 1 .*, so training has diverged'):
+                module.train(**settings, output_folder=str(self.folder / module.__name__))
+            self.assertEqual(folders.read_record(self.folder / module.__name__)['status'], 'failed')

@@ -30,7 +30,9 @@ from tqdm import tqdm
 UPDATES_PER_CALL = 1000
 EXAMPLES_PER_CALL = 50_000
 
-LARGEST_WEIGHT = 1e8  # no model here means anything with one beyond, with inputs of the order of 1
+LARGEST_WEIGHT = 1e3  # no model here means anything with one beyond, with inputs of the order of 1
+# Nor with a cost, in nats, of so many times the one before the first update, and so many more.
+LARGEST_COST = 5, 100
 
 Row = dict[str, Any]
 
@@ -113,7 +115,7 @@ class Stage:
         """Take the step on these minibatches of the present epoch.
 
         :return: sums over the minibatches of what the step returns
-        :raises UserError: when the cost is no longer a number
+        :raises UserError: when the cost is no longer a number, or beyond ``LARGEST_COST``
         :raises KeyboardInterrupt: when the user wants to stop
         """
         limit = min(UPDATES_PER_CALL, max(1, EXAMPLES_PER_CALL // self.step.batch_size))
@@ -125,12 +127,20 @@ class Stage:
             totals = totals + numpy.array([numpy.sum(output, dtype='float64')
                                            for output in outputs])
             if not numpy.isfinite(totals).all():
-                raise UserError(f'{self.name}: in epoch {self.epoch + 1} the cost is no longer '
-                                'a finite number: start anew, with `overwrite=True` and a '
-                                'smaller learning rate')
+                raise self.diverged(self.epoch + 1, 'the cost is no longer a finite number')
+            before = self.record.setdefault('first_cost', float(outputs[0][0]))
+            cost, (times, more) = totals[0] / last, LARGEST_COST
+            if abs(cost) > times * abs(before) + more:
+                raise self.diverged(self.epoch + 1, f'the cost is {cost:.4g}; at first it was '
+                                                    f'{before:.4g}')
             self.progress.update(self.record['updates'] + last)
         self.record['updates'] += len(indices)
         return totals.tolist()
+
+    def diverged(self, epoch: int, what: str) -> UserError:
+        """The error that ends a run in an epoch, counted from 1, in which this has been seen."""
+        return UserError(f'{self.name}: in epoch {epoch} {what}, so training has diverged: start '
+                         'anew, with `overwrite=True` and a smaller learning rate')
 
     def save(self) -> None:
         """Write a checkpoint.
@@ -144,9 +154,8 @@ class Stage:
         largest = max(float(numpy.abs(numpy.asarray(param.get_value(borrow=True))).max())
                       for param in self.run.params)
         if not largest < LARGEST_WEIGHT:
-            raise UserError(f'{self.name}: in epoch {-(-self.record["updates"] // n)} a parameter '
-                            f'has grown to {largest:.1e}, so training has diverged: start anew, '
-                            'with `overwrite=True` and a smaller learning rate')
+            raise self.diverged(-(-self.record['updates'] // n),
+                                f'a parameter has grown to {largest:.1e}')
         self.record['generators'] = self.step.generator_states()
         n_more = self.record['updates'] % n
         self.run.save(f'after epoch {self.epoch} of {self.name}'
