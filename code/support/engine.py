@@ -9,8 +9,10 @@ to play with, is the same one, called with one.
 
 import atexit
 import contextlib
-import functools
 import importlib.util
+import io
+import itertools
+import linecache
 import os
 import shutil
 import tempfile
@@ -75,23 +77,33 @@ def set_default_flags() -> None:
     if flags['base_compiledir'].is_default and not _is_writable(theano.config.base_compiledir):
         # The engine makes this folder when it compiles its first function, and stops if it can't.
         # The flag counts as constant after the import, so it has no setter.
-        flags['base_compiledir'].val = Path(_source_folder())
+        folder = tempfile.mkdtemp(prefix='pytensor-')
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        flags['base_compiledir'].val = Path(folder)
 
 
-@functools.cache
-def _source_folder() -> str:
-    folder = tempfile.mkdtemp(prefix='pytensor-')
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+class GeneratedSource(io.BytesIO):
+    """A source that the engine generates, kept where Python looks for those without a file."""
+
+    number = itertools.count(1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = f'<generated {next(self.number)}>'
+
+    def close(self) -> None:
+        text = self.getvalue().decode()
+        linecache.cache[self.name] = len(text), None, text.splitlines(keepends=True), self.name
+        super().close()
 
 
-def collect_generated_sources() -> None:
-    """Let the engine write the sources that it generates into one folder, removed at the end.
+def keep_generated_sources() -> None:
+    """Let the engine keep the sources that it generates in memory, if it was told no folder.
 
     It would leave each in the folder for temporary files.
     """
-    link_utils.NamedTemporaryFile = lambda *args, **kwargs: tempfile.NamedTemporaryFile(
-        *args, **{'dir': _source_folder()} | kwargs)
+    link_utils.NamedTemporaryFile = lambda **options: (
+        tempfile.NamedTemporaryFile(**options) if 'dir' in options else GeneratedSource())
 
 
 def ignore_harmless_warnings() -> None:
@@ -140,7 +152,7 @@ def _is_writable(folder: os.PathLike) -> bool:
 
 
 set_default_flags()
-collect_generated_sources()
+keep_generated_sources()
 ignore_harmless_warnings()
 
 
