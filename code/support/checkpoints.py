@@ -112,6 +112,7 @@ def restore(variables: dict[str, SharedVariable], arrays: dict[str, numpy.ndarra
     :param path: where the arrays come from, for the message
     :raises UserError: when one is missing, or is of another shape or kind
     """
+    fitting = {}
     for name, variable in variables.items():
         present = variable.get_value(borrow=True)
         if name not in arrays or (arrays[name].shape, arrays[name].dtype.kind) != (
@@ -120,11 +121,13 @@ def restore(variables: dict[str, SharedVariable], arrays: dict[str, numpy.ndarra
             raise UserError(f'{path} holds {found} for {name}, where this model has '
                             f'{present.dtype}{present.shape}: give the settings that it was '
                             'trained with')
-        if not numpy.isfinite(arrays[name]).all():
+        with numpy.errstate(over='ignore'):  # what is too large for the type becomes infinite
+            fitting[name] = arrays[name].astype(variable.dtype)
+        if not numpy.isfinite(fitting[name]).all():
             raise UserError(f'{path} holds numbers in {name} that are not finite: train the model '
                             'again, with `overwrite=True`')
     for name, variable in variables.items():
-        variable.set_value(arrays[name].astype(variable.dtype))
+        variable.set_value(fitting[name])
 
 
 def load(output_folder: str | os.PathLike, build: Callable[..., Model], file: str = MODEL,
