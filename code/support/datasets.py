@@ -48,7 +48,7 @@ from support.folders import written_atomically
 import numpy
 
 DATA_FOLDER = Path(__file__).resolve().parents[2] / 'data'
-LARGEST = 2 * 1024**3  # bytes of a file, once it is unpacked, and of the arrays made from it
+LARGEST = 1024**3  # bytes of a file, once it is unpacked, and of the arrays made from it
 LARGEST_LABEL = 65535
 MOST_OPCODES = 10**6  # of a pickle
 SPLITS = ('train', 'valid', 'test')
