@@ -137,6 +137,11 @@ class TestFolder(RunCase):
                                OutputFolder(self.folder).__enter__)
         self.assertEqual(self.names(), ['notes.txt', 'run.json'])
 
+    def test_a_record_has_null_where_there_is_no_number(self):
+        path = self.folder / 'run.json'
+        folders.write_json(path, {'cost': float('nan'), 'rows': [{'cost': float('inf')}, 1]})
+        self.assertEqual(json.loads(path.read_text()), {'cost': None, 'rows': [{'cost': None}, 1]})
+
     def test_a_folder_that_cannot_be_used(self):
         file = self.folder / 'file'
         file.write_text('')
