@@ -1,5 +1,6 @@
 # make run                                  install what is needed and run code/SdA.py
 # make run SCRIPT=mlp ARGS="--n-epochs 5"   the same for any script
+# make reproduce ARGS=--quick                the first epochs of every script, beside ours
 # make test                                 install what is needed and run the tests
 # make doc                                  build the book, doc/_build/html/index.html
 # make venv                                 only install
@@ -12,7 +13,7 @@ BIN := .venv/bin
 # Of JAX, and of NumPy's products.
 ONE_THREAD := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # The longest files first, so that none is left for the end; the others share processes.
-LONGEST := $(patsubst %,code/test_%.py,scripts book rnnrbm runs rbm)
+LONGEST := $(patsubst %,code/test_%.py,scripts book rnnrbm runs rbm reproduce)
 SHORTER := $(filter-out $(LONGEST),$(wildcard code/test_*.py code/hmc/test_*.py))
 PARTS := 1 2 3 4
 part-1 := $(wordlist 1,7,$(SHORTER))
@@ -20,10 +21,13 @@ part-2 := $(wordlist 8,14,$(SHORTER))
 part-3 := $(wordlist 15,21,$(SHORTER))
 part-4 := $(wordlist 22,99,$(SHORTER))
 
-.PHONY: run test doc venv lint clean $(LONGEST) $(PARTS:%=part-%)
+.PHONY: run reproduce test doc venv lint clean $(LONGEST) $(PARTS:%=part-%)
 
 run: venv
 	$(BIN)/python code/$(SCRIPT).py $(ARGS)
+
+reproduce: venv
+	$(BIN)/python code/reproduce.py $(ARGS)
 
 # Two processes at a time, with a core for each.
 test: venv

@@ -1,7 +1,7 @@
 """Make the figures and records of the book from finished runs: ``python doc/figures.py FOLDER``.
 
-The folder holds the output folders of the scripts under their own names, as they are when every
-script was started there with its default settings: ``mlp_output``, ``rbm_plots`` and so on; and
+The folder holds the output folders of the scripts under their own names, as ``code/reproduce.py``
+leaves them, or whoever starts them there: ``mlp_output``, ``rbm_plots`` and so on; and
 ``rbm_cd1``, ``rbm_pcd15``, ``rbm_cd25`` and ``rnnrbm_best``, of commands in the chapters.
 What is missing there is left as it is; MNIST is found as by the scripts. Without a folder, only the
 figures are drawn that need none: the curves, from the histories in ``results``, and what a script
@@ -39,6 +39,7 @@ import convolution_demo
 import gaussian
 import hmc
 from rbm import RBM
+from reproduce import JOBS
 from utils import save_picture, tile_raster_images
 
 HERE = Path(__file__).resolve().parent
@@ -46,10 +47,7 @@ IMAGES, RESULTS = HERE / 'images', HERE / 'results'
 BLUE, ORANGE, GREY = '#3a6ea5', '#c8642b', '#8a97a3'
 
 # The output folder of each script, by the name of its record.
-RUNS = {'logistic_sgd': 'logistic_sgd_output', 'logistic_cg': 'logistic_cg_output',
-        'mlp': 'mlp_output', 'convolutional_mlp': 'convolutional_mlp_output', 'dA': 'dA_plots',
-        'cA': 'cA_plots', 'SdA': 'SdA_output', 'rbm': 'rbm_plots', 'DBN': 'DBN_output',
-        'rnnrbm': 'rnnrbm_output'}
+RUNS = {name: job.output for name, job in JOBS.items() if job.is_training}
 # Further records, as the scripts have written them.
 RECORDS = {'ais_cd1': 'rbm_cd1/ais.json', 'ais_pcd15': 'rbm_pcd15/ais.json',
            'ais_cd25': 'rbm_cd25/ais.json', 'ais_dbn': 'DBN_output/ais.json',

@@ -16,9 +16,9 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
+from reproduce import summary
+
 RESULTS = Path(__file__).resolve().parent.parent / 'results'
-UNITS = {'best_validation_error': 'validation {:.2f} %', 'test_error': 'test {:.2f} %',
-         'cost': 'cost {:.2f}', 'epochs': '{} epochs', 'monitor': 'monitor {:.2f}'}
 
 
 def record(script: str) -> dict:
@@ -62,12 +62,8 @@ class Results(Directive):
             if not (RESULTS / f'{script}.json').exists():
                 continue
             run = record(script)
-            scores = '; '.join(UNITS[key].format(value) if key in UNITS
-                               else f'{key.replace("_", " ")} {value:.4g}'
-                               for key, value in run['scores'].items()
-                               if key != 'best_iteration' and isinstance(value, (int, float)))
-            rows.append([f'python code/{" ".join(run["command"])}', told['result'], scores,
-                         told['minutes'], f'{minutes(run):.1f}'])
+            rows.append([f'python code/{" ".join(run["command"])}', told['result'],
+                         summary([run['scores']]), told['minutes'], f'{minutes(run):.1f}'])
         return [table(['command', 'the old book', 'measured here', 'minutes then',
                        'minutes now'], rows)]
 
