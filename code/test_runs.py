@@ -285,7 +285,7 @@ class TestRun(RunCase):
                  'is no checkpoint of this version'),
                 ({'seal': numpy.array('')}, 'is no checkpoint of this version'),
                 ({'best_0_W': arrays['best_0_W'] * numpy.nan}, 'not finite'),
-                ({'0_W': arrays['0_W'] + 1e300}, 'not finite'),  # once they are float32
+                ({'0_W': numpy.full((2, 3), 1e300)}, 'not finite'),  # once they are float32
                 ({'best_0_W': numpy.zeros(0)}, r'holds float64\(0,\) for 0_W'),
                 ({'0_W': arrays['0_W'].astype(complex)}, 'holds complex128'),
                 ({'0_W': numpy.array(['a'])}, 'holds <U1')):
