@@ -10,8 +10,9 @@ PYTHON ?= python3
 SCRIPT ?= SdA
 ARGS ?=
 BIN := .venv/bin
-# Of JAX, and of NumPy's products.
-ONE_THREAD := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Of JAX, and of NumPy's products. What is tested runs for moments: less is made of it by LLVM.
+FOR_TESTS := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+	XLA_FLAGS=--xla_backend_optimization_level=1
 # The longest files first, so that none is left for the end; the others share processes.
 LONGEST := $(patsubst %,code/test_%.py,scripts book rnnrbm runs rbm reproduce)
 SHORTER := $(filter-out $(LONGEST),$(wildcard code/test_*.py code/hmc/test_*.py))
@@ -37,7 +38,7 @@ test: venv
 
 $(LONGEST) $(PARTS:%=part-%):
 	@echo 'nosetests $(or $($@),$@)'
-	@$(ONE_THREAD) $(BIN)/nosetests $(or $($@),$@) $(ARGS)
+	@$(FOR_TESTS) $(BIN)/nosetests $(or $($@),$@) $(ARGS)
 
 venv: .venv/complete
 
