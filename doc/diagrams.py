@@ -128,7 +128,7 @@ def shared_weights() -> Figure:
     figure, axes = canvas(12, 3.8)
     below, above = row(5, (3.2, 0.8)), row(3, (3.2, 2.9))
     for i, place in enumerate(above):
-        for j, colour in enumerate((BLUE, ORANGE, GREEN)):
+        for j, colour in enumerate((GREEN, ORANGE, BLUE)):  # a convolution flips the filter
             line(axes, below[i + j], place, colour, 1.8)
     units(axes, below, INK, [f'$x_{i}$' for i in range(5)])
     units(axes, above, INK, [f'$h_{i}$' for i in range(3)])

@@ -198,7 +198,7 @@ def draw_rnnrbm() -> None:
     panel.plot(curve.epochs, curve.values, color=BLUE, label='measured')
     panel.plot(list(OLD_RNNRBM), list(OLD_RNNRBM.values()), 'x', color=ORANGE,
                label='the old book')
-    panel.set(ylabel='log pseudo-likelihood of a frame (nats)', xscale='log')
+    panel.set(ylabel='monitor (nats a frame)', xscale='log')
     panel.xaxis.set_major_formatter('{x:g}')
     panel.legend(frameon=False)
     save(figure, 'rnnrbm_curve')

@@ -82,7 +82,7 @@ def set_default_flags() -> None:
         flags['base_compiledir'].val = Path(folder)
 
 
-class GeneratedSource(io.BytesIO):
+class _GeneratedSource(io.BytesIO):
     """A source that the engine generates, kept where Python looks for those without a file."""
 
     number = itertools.count(1)
@@ -103,7 +103,7 @@ def keep_generated_sources() -> None:
     It would leave each in the folder for temporary files.
     """
     link_utils.NamedTemporaryFile = lambda **options: (
-        tempfile.NamedTemporaryFile(**options) if 'dir' in options else GeneratedSource())
+        tempfile.NamedTemporaryFile(**options) if 'dir' in options else _GeneratedSource())
 
 
 def ignore_harmless_warnings() -> None:
