@@ -149,7 +149,7 @@ JOBS = {
                         DRAWS.format('0.06 %')),
     'DBN': Job('DBN.py', 'DBN_output', '--pretraining-epochs 1 --training-epochs 1', .02, .5,
                DRAWS.format('1.1 %, errors 0.28')),
-    'rnnrbm': Job('rnnrbm.py', 'rnnrbm_output', '--num-epochs 1', .005, 0, DRAWS.format('0.1 %')),
+    'rnnrbm': Job('rnnrbm.py', 'rnnrbm_output', '--num-epochs 1', .003, 0, DRAWS.format('0.1 %')),
     'gaussian': Job('hmc/gaussian.py', 'hmc_output', '', .03, .15,
                     DRAWS.format('1.7 %, errors 0.06'), 'samples.npz', of_samples),
 }
