@@ -64,4 +64,4 @@ lint: .venv/dev-complete
 	@touch $@
 
 clean:
-	rm -rf .venv doc/_build
+	rm -rf .venv doc/_build doc/generated

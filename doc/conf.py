@@ -16,12 +16,16 @@ language = 'en'
 
 extensions = [
     'sphinx.ext.autodoc',
+    'sphinx.ext.autosummary',  # a page of the reference for each module
     'sphinx.ext.mathjax',
     'sphinx-mathjax-offline',  # MathJax and its fonts become part of the book
     'sphinx_design',           # solutions that fold out
     'book',                    # numbers and tables from the records of runs
 ]
-exclude_patterns = ['_build', 'README.md']
+exclude_patterns = ['_build', 'README.md', 'templates']
+templates_path = ['templates']
+numfig = True  # numbers of chapters, figures and equations that are unique in the book
+math_numfig = True
 nitpicky = True  # a reference that leads nowhere is an error
 nitpick_ignore_regex = [('py:.*', r'(numpy|pytensor|T|SharedVariable|Variable|os|tqdm|pathlib|'
                                   r'collections|datetime|fractions|mido|matplotlib|pickle)\b.*')]
@@ -31,8 +35,8 @@ html_static_path = ['static']
 html_css_files = ['book.css']
 html_show_sourcelink = False
 html_theme_options = {'navigation_with_keys': True}
-pygments_style = 'friendly'
-pygments_dark_style = 'monokai'
+pygments_style = 'a11y-light'  # every colour at a contrast of 4.5 : 1
+pygments_dark_style = 'a11y-dark'
 
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # the signature of the listing has them
