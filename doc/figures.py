@@ -90,9 +90,14 @@ def keep_records(folder: Path) -> None:
 
 
 def keep_record(path: Path, name: str) -> None:
-    """Copy a record, but for the process that wrote it, which says whose machine it was."""
+    """Copy a record, but for the process that wrote it, which says whose machine it was, and for
+    where the command wrote and that it went on, which change nothing in what comes out."""
     record = json.loads(path.read_text(encoding='utf-8'))
     record.pop('process', None)
+    if 'command' in record:
+        words = [word for word in record['command'] if word != '--resume']
+        record['command'] = [word for word, before in zip(words, ['', *words], strict=False)
+                             if '--output-folder' not in (word, before)]
     write_json(RESULTS / f'{name}.json', record)
 
 
