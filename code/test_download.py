@@ -24,12 +24,29 @@ from test_datasets import DataTest, small_mnist, write_idx
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder. Files in `broken` end too early, in `endless` never, in `slow` some day."""
+    """Serves a folder. Files in `broken` end too early, in `endless` never, in `slow` some day.
 
-    broken = endless = slow = ()
+    Of those in `silent` it says nothing for a while, those in `redirected` are where they are, and
+    at those in `failing` it fails.
+    """
+
+    broken = endless = slow = silent = redirected = failing = ()
 
     def log_message(self, *arguments):
         """Stay quiet."""
+
+    def do_GET(self):
+        name = os.path.basename(self.path)
+        if name in self.silent:
+            time.sleep(1)
+        elif name in self.failing:
+            self.send_error(500)
+        elif name in self.redirected:
+            self.send_response(302)
+            self.send_header('Location', self.path)
+            self.end_headers()
+        else:
+            super().do_GET()
 
     def copyfile(self, source, output):
         name = os.path.basename(self.path)
@@ -119,12 +136,15 @@ class ScriptsTest(DownloadTest):
     def test_faulty_mirrors(self):
         other = write_idx(self.folder / 'other', small_mnist(seed=1), compress=True)
         self.enterContext(mock.patch.object(download, 'LARGEST', 10**6))
-        self.enterContext(mock.patch.object(download, 'WHOLE_SECONDS', .3))
+        self.enterContext(mock.patch.multiple(download, WHOLE_SECONDS=.3, STALL_SECONDS=.5))
         good, last = self.serve(), [os.path.basename(self.last)]
         for mirror, reason in ((self.serve(other), 'not the published file'),
                                (self.serve(broken=last), 'ChunkedEncodingError'),
                                (self.serve(slow=last), 'it is too slow'),
-                               (self.serve(endless=last), 'not the published file')):
+                               (self.serve(endless=last), 'not the published file'),
+                               (self.serve(silent=last), ''),
+                               (self.serve(redirected=last), 'TooManyRedirects'),
+                               (self.serve(failing=last), 'HTTPError')):
             self.mirrors(mirror)
             self.fails('mnist', reason, mirror)
             self.assertNotIn(self.last, self.files())

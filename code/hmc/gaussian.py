@@ -121,7 +121,7 @@ def sample_gaussian(dim: int = 5, n_chains: int = 3, burnin: int = 1000, n_sampl
     """
     settings = dict(locals())
     check(1, dim=dim, n_chains=n_chains, n_samples=n_samples)
-    check(0, seed=0 if seed is None else seed)
+    check(0, burnin=burnin, seed=0 if seed is None else seed)
     rng = numpy.random.RandomState(123 if seed is None else seed)
     mean, cov = gaussian_target(rng, dim)
     sampler = HMC_sampler.new_from_shared_positions(

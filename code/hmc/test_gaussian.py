@@ -127,3 +127,5 @@ class TestScript(TestCase):
     def test_mistakes(self):
         with self.assertRaisesRegex(UserError, '`n_samples` is 0, but has to be from 1 to'):
             gaussian.sample_gaussian(n_samples=0)
+        with self.assertRaisesRegex(UserError, '`burnin` is -1, but has to be from 0 to'):
+            gaussian.sample_gaussian(burnin=-1)
