@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,23 @@ def measure(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
     return dict(zip(calls, numpy.median(rounds, axis=0), strict=True))
 
 
+HEAD = ['update', 'measured', 'floor', 'ratio', 'PyTorch', 'ratio']
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of a record in words, for ``HEAD`` or, without PyTorch, for the first four of it."""
+    words = [row['row'], f'{row["update"]:.0f} us']
+    for other in ('floor', 'PyTorch'):
+        if other in row:
+            words += [f'{row[other]:.0f} us', f'{row["update"] / row[other]:.2f}']
+    return words
+
+
+def print_row(words: list[str]) -> None:
+    """Print a row with columns that are wide enough."""
+    print(f'{words[0]:37}' + ''.join(f'{word:>11}' for word in words[1:]), flush=True)
+
+
 def benchmark(repeats: int = 9, peers: bool = False, only: tuple[str, ...] = (),
               record: Path | None = None) -> None:
     """Print microseconds an update, those of the floor, and their ratio.
@@ -261,8 +279,10 @@ def benchmark(repeats: int = 9, peers: bool = False, only: tuple[str, ...] = (),
     """
     data = Data()
     print(f'PyTensor {theano.__version__}, {engine.mode_name()}, {theano.config.floatX}')
-    print(f'{"":44} {"update":>9} {"floor":>9} {"ratio":>6}'
-          + (f' {"PyTorch":>9} {"ours/its":>9}' if peers else '') + '   first call')
+    head = ['', *HEAD[1:], 'first call']
+    if not peers:
+        del head[4:6]
+    print_row(head)
     table = []
     for row in ROWS:
         if only and not any(word in row.name for word in only):
@@ -276,16 +296,14 @@ def benchmark(repeats: int = 9, peers: bool = False, only: tuple[str, ...] = (),
         started = time.perf_counter()
         calls['update']()
         first = time.perf_counter() - started
-        us = {name: 1e6 * seconds / n_updates
+        us = {name: round(1e6 * seconds / n_updates, 1)
               for name, seconds in measure(calls, repeats).items()}
-        print(f'{row.name:44} {us["update"]:6.0f} us {us["floor"]:6.0f} us '
-              f'{us["update"] / us["floor"]:6.2f}'
-              + (f' {us["PyTorch"]:6.0f} us {us["update"] / us["PyTorch"]:9.2f}' if peers else '')
-              + f' {first:10.1f} s', flush=True)
-        table.append({'row': row.name, **{name: round(value, 1) for name, value in us.items()}})
+        table.append({'row': row.name, **us})
+        print_row([*cells(table[-1]), f'{first:.1f} s'])
     if record is not None:
         write_json(record, {
             'python': platform.python_version(), 'pytensor': theano.__version__,
+            **({'PyTorch': metadata.version('torch')} if peers else {}),
             'mode': engine.mode_name(), 'cores': os.cpu_count(), 'repeats': repeats,
             'microseconds': table})
 

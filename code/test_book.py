@@ -5,6 +5,7 @@ import doctest
 import functools
 import importlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from unittest import mock
 from support.testing import CODE_FOLDER, TestCase
 
 import tyro
+
+import benchmark
 
 BOOK = CODE_FOLDER.parent / 'doc'
 CHAPTERS = sorted(BOOK.glob('*.rst'))
@@ -81,6 +84,13 @@ class TestListings(TestCase):
         text = '.. literalinclude:: ../code/mlp.py\n   :pyobject: MLP\n   :end-before: x =\n'
         self.assertEqual(list(directives(text, 'literalinclude')),
                          [('../code/mlp.py', {'pyobject': 'MLP', 'end-before': 'x ='}, '')])
+
+
+class TestReadme(TestCase):
+    def test_its_table_of_speeds_is_that_on_record(self):
+        readme = (BOOK.parent / 'README.md').read_text(encoding='utf-8')
+        for row in json.loads((BOOK / 'results' / 'benchmark.json').read_text())['microseconds']:
+            self.assertIn(f'| {" | ".join(benchmark.cells(row))} |\n', readme)
 
 
 class TestSnippets(TestCase):

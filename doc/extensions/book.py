@@ -7,17 +7,23 @@ wrote them, and ``theano.json``, what the old book and its scripts reported.
     :measured:`SdA minutes .0f`             how long it took
     :measured:`ais_cd1 nats/log Z/value .1f`  a number of another record
     .. results::                            the table of all runs
+    .. speed::                              the table of ``benchmark.py``
+    .. chapters::                           the table of chapters
 """
 
 import json
+import re
 from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 
+import benchmark
 from reproduce import summary
 
+WORDS_A_MINUTE = 150  # with formulas and code
 RESULTS = Path(__file__).resolve().parent.parent / 'results'
 
 
@@ -68,6 +74,42 @@ class Results(Directive):
                        'minutes now'], rows)]
 
 
+class Chapters(Directive):
+    """A table of chapters: the way to each, what it stands on, and what it takes.
+
+    The content has a line for each chapter: its name, and the names of the records of its scripts.
+    What it stands on is what the first sentence of its note says to read.
+    """
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 40 36 12 12', '',
+                 '   * - chapter', '     - stands on', '     - minutes to read',
+                 '     - minutes to run']
+        for line in self.content:
+            name, *scripts = line.split()
+            text = (RESULTS.parent / f'{name}.rst').read_text(encoding='utf-8')
+            before = re.search(r'^   Read (.*?)\.', text, re.DOTALL | re.MULTILINE)
+            needed = re.findall(r':doc:`\w+`', before[1]) if before else []
+            to_run = max(1, round(sum(minutes(record(script)) for script in scripts)))
+            lines += [f'   * - :doc:`{name}`', f'     - {", ".join(needed) or "–"}',
+                      f'     - {len(text.split()) / WORDS_A_MINUTE:.0f}',
+                      f'     - {to_run}' if scripts else '     - –']
+        content = nodes.Element()
+        self.state.nested_parse(StringList(lines, 'chapters'), 0, content)
+        return content.children
+
+
+class Speed(Directive):
+    """The table of ``benchmark.py --peers``: an update, its floor, and PyTorch."""
+
+    def run(self) -> list[nodes.Node]:
+        self.state.document.settings.env.note_dependency(str(RESULTS / 'benchmark.json'))
+        return [table(benchmark.HEAD, list(map(benchmark.cells,
+                                                record('benchmark')['microseconds'])))]
+
+
 def table(head: list[str], rows: list[list[str]]) -> nodes.table:
     """A table whose first column is code."""
     result = nodes.table()
@@ -91,4 +133,6 @@ def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
     app.add_role('measured', measured_role)
     app.add_directive('results', Results)
+    app.add_directive('speed', Speed)
+    app.add_directive('chapters', Chapters)
     return {'parallel_read_safe': True, 'version': '2', 'env_version': 2}
