@@ -77,8 +77,10 @@ def of_history(path: Path) -> Numbers:
 
 # How a score is written, and with which digits.
 FORMATS = {'best_validation_error': ('validation {} %', '.2f'), 'test_error': ('test {} %', '.2f'),
-           'epochs': ('{} epochs', '.0f'), 'cost': ('cost {}', '.2f'),
-           'monitor': ('monitor {}', '.2f'), 'accuracy': ('accuracy {} %', '.1f')}
+           'epochs': ('{} epochs', '.0f'), 'cost': ('cost {} nats', '.2f'),
+           'cost_corruption_0': ('cost {} nats without corruption', '.2f'),
+           'cost_corruption_30': ('{} nats with 30 %', '.2f'),
+           'monitor': ('monitor {} nats a frame', '.2f'), 'accuracy': ('accuracy {} %', '.1f')}
 
 
 def summary(scores: Sequence[Numbers]) -> str:
