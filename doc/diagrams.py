@@ -161,6 +161,41 @@ def convolution_as_matrix() -> Figure:
     return figure
 
 
+def patch_and_block() -> Figure:
+    """The patch of an image from which a block of a map is computed, and the matrix between."""
+    figure, axes = canvas(19, 6.6)
+
+    def grid(corner: Point, rows: int, columns: int, cell: float = 0.5,
+             colour_of: Callable[[int, int], str] = lambda i, j: 'white') -> None:
+        for i in range(rows):
+            for j in range(columns):
+                axes.add_patch(Rectangle(
+                    (corner[0] + cell * j, corner[1] - cell * (i + 1)), cell, cell,
+                    facecolor=colour_of(i, j), edgecolor=PALE, linewidth=0.5))
+
+    def frame(corner: Point, size: int, colour: str) -> None:
+        axes.add_patch(Rectangle((corner[0], corner[1] - 0.5 * size), 0.5 * size, 0.5 * size,
+                                 facecolor='none', edgecolor=colour, linewidth=2.2, zorder=4))
+
+    image, out = (0.5, 5.4), (16.2, 4.4)
+    grid(image, 8, 8)
+    frame(image, 6, ORANGE)
+    frame((image[0] + 1, image[1]), 6, BLUE)
+    write(axes, (2.5, 5.9), 'image and two patches', size=10)
+    # A row of the matrix for each place of the block, and a column for each pixel of the patch.
+    grid((5.9, 4.0), 4, 36, 0.25, lambda i, j: '#f6ddcf' if (
+        0 <= j // 6 - i // 2 < 5 and 0 <= j % 6 - i % 2 < 5) else 'white')
+    write(axes, (10.4, 4.5), '$B(w)$: 4 rows, 36 columns', size=10)
+    write(axes, (10.4, 2.5), 'white is 0; the same for all patches', size=10)
+    arrow(axes, (4.5, 3.5), (5.9, 3.5), gap=3)
+    arrow(axes, (14.9, 3.5), (16.2, 3.5), gap=3)
+    grid(out, 4, 4)
+    frame(out, 2, ORANGE)
+    frame((out[0] + 1, out[1]), 2, BLUE)
+    write(axes, (17.2, 4.9), 'map and two blocks', size=10)
+    return figure
+
+
 def rbm() -> Figure:
     """Visible and hidden units of an RBM: no connections within a layer."""
     figure, axes = canvas(9.5, 4.4)
@@ -263,8 +298,8 @@ def sda_facades() -> Figure:
 
 
 DIAGRAMS: list[Callable[[], Figure]] = [
-    mlp, sparse_connectivity, shared_weights, convolution_as_matrix, rbm, gibbs_chain, dbn,
-    rnnrbm, sda_facades]
+    mlp, sparse_connectivity, shared_weights, convolution_as_matrix, patch_and_block, rbm,
+    gibbs_chain, dbn, rnnrbm, sda_facades]
 
 
 if __name__ == '__main__':
