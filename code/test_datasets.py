@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from unittest import mock
 
-from support import datasets, digits, tunes
+from support import datasets, digits, files, tunes
 from support.errors import UserError
 from support.midi import midiread, midiwrite
 from support.testing import TestCase, mnist_is_here
@@ -190,7 +190,7 @@ class FormatsTest(DataTest):
         bomb = self.write('a.pkl.gz', gzip.compress(pickle.dumps(numpy.zeros(10**7), 5)))
         x, y = numpy.zeros((3000, 100), numpy.uint8), numpy.zeros(3000, int)
         large = self.write_pickle(((x, y),) * 3, 5)  # larger when it is float32
-        with mock.patch.object(datasets, 'LARGEST', 10**6):
+        with mock.patch.object(files, 'LARGEST', 10**6):
             for path in (bomb, self.folder / 'bomb.npz', large):
                 self.fails(path, 'more than 1000000 bytes')
 
@@ -482,7 +482,7 @@ class TunesTest(DataTest):
                      self.write('broken.zip', b'PK no zip'), self.write('notes.mid', b'MThd'),
                      'Nottingham', 'Nottingham.zip', 'nowhere', './nowhere.zip'):
             self.fails(path, Path(path).stem, read=datasets.find_tunes)
-        with mock.patch.object(datasets, 'LARGEST', 9):
+        with mock.patch.object(files, 'LARGEST', 9):
             self.fails('none.zip', 'more than 9 bytes', read=datasets.find_tunes)
 
     def test_hostile_names_write_nothing(self):

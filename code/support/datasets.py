@@ -19,11 +19,10 @@ split MNIST, and the last sixth of any other number.
 `find_tunes` finds a folder or a zip of MIDI files, and leaves the reading to `support.midi`.
 
 A file may come from anywhere: whatever a pickle asks to be called is not called, and no file is
-unpacked to more than `LARGEST` bytes.
+unpacked to more than `files.LARGEST` bytes.
 """
 
 import contextlib
-import gzip
 import hashlib
 import io
 import itertools
@@ -34,7 +33,7 @@ import pickletools
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,12 +42,12 @@ from support import tunes
 from support.digits import VERSION, make_digits
 from support.download import DownloadError, downloaded
 from support.errors import UserError
+from support.files import check_size, readable, unpacked
 from support.folders import written_atomically
 
 import numpy
 
 DATA_FOLDER = Path(__file__).resolve().parents[2] / 'data'
-LARGEST = 1024**3  # bytes of a file, once it is unpacked, and of the arrays made from it
 LARGEST_LABEL = 65535
 MOST_OPCODES = 10**6  # of a pickle
 SPLITS = ('train', 'valid', 'test')
@@ -166,36 +165,6 @@ def read_path(path: Path, name: str | None = None) -> ImageData:
             n = len(x) - len(x) // 6
             pairs = [(x[:n], y[:n]), (x[n:], y[n:]), test]
     return checked(path, pairs, name)
-
-
-@contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while `path` is read into one line: parsers fail in many ways."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = ' '.join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f'{path}: cannot be read ({reason}): mend or replace it.') from error
-
-
-def check_size(path: Path, *sizes: int) -> None:
-    """Refuse more than LARGEST bytes in all, before they are in memory."""
-    if sum(sizes) > LARGEST:
-        raise UserError(f'{path}: takes more than {LARGEST} bytes when unpacked: use a part of it.')
-
-
-def unpacked(path: Path) -> bytes:
-    """The content of a file, unpacked if it is compressed with gzip (whatever its name)."""
-    content = io.BytesIO()
-    with open(path, 'rb') as file:
-        is_packed = file.peek(2)[:2] == b'\x1f\x8b'
-        with gzip.open(file) if is_packed else file as stream:
-            while block := stream.read(2**20):
-                content.write(block)
-                check_size(path, content.tell())
-    return content.getvalue()
 
 
 # The files of a folder: the part of the name that says which, and the number of dimensions.
