@@ -139,6 +139,7 @@ class SharedDataSets(list):
         self.image_shape = data.image_shape
         self.n_in = data.n_in
         self.n_classes = data.n_classes
+        self.classes = data.classes
 
 
 def load_data(dataset: str | None = None) -> SharedDataSets:

@@ -3,6 +3,7 @@
 The model is what a supervised script left in its output folder. An image file of any kind and
 size is turned into grey levels and scaled to the size that the model was trained on. The digits
 of MNIST are white on black and fill the middle of the picture; for ink on paper say ``--invert``.
+Classes that have names in the data set are called by them.
 """
 
 import math
@@ -30,8 +31,9 @@ BUILDERS: dict[str, Callable[..., logistic_sgd.Classifier]] = {
 }
 
 
-def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[int, int]]:
-    """The model that a run left in its folder, and the shape of its images.
+def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[int, int],
+                                                 list[str]]:
+    """The model that a run left in its folder, the shape of its images, the names of its classes.
 
     :raises UserError: when the folder holds no run of a supervised script
     """
@@ -42,12 +44,18 @@ def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[
     classifier = checkpoints.load(output_folder, BUILDERS[record['script']])
     sizes = record['model']
     n_pixels = sizes.get('n_in') or sizes.get('n_ins') or math.prod(sizes['image_shape'])
-    image_shape = record.get('data', {}).get('image_shape')
+    data = record.get('data', {})
+    image_shape = data.get('image_shape')
     if not (isinstance(image_shape, list) and [type(n) for n in image_shape] == [int, int]
             and min(image_shape) > 0 and math.prod(image_shape) == n_pixels):
         raise UserError(f'{output_folder} holds a record in which images of shape {image_shape} '
                         f'do not fit a model of {n_pixels} inputs: train it again')
-    return classifier, tuple(image_shape)
+    n_classes = sizes.get('n_out') or sizes['n_outs']
+    classes = data.get('classes') or [str(k) for k in range(n_classes)]
+    if len(classes) != n_classes:
+        raise UserError(f'{output_folder} holds a record in which {len(classes)} names of classes '
+                        f'do not fit a model of {n_classes} classes: train it again')
+    return classifier, tuple(image_shape), classes
 
 
 def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | None = None,
@@ -61,18 +69,21 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
     :param invert: swap black and white in the image files
     :return: predicted classes, (n_images,)
     """
-    classifier, image_shape = load_classifier(output_folder)
+    classifier, image_shape, classes = load_classifier(output_folder)
     if images:
         rows = numpy.array([read_image(path, image_shape, invert) for path in images])
         probabilities = logistic_sgd.get_p_y_given_x(classifier)(rows)
         for path, p in zip(images, probabilities, strict=True):
-            print(f'{path}: {p.argmax()}, with probability {p.max():.3f}')
+            print(f'{path}: {classes[p.argmax()]}, with probability {p.max():.3f}')
         return probabilities.argmax(axis=1)
     data = datasets.read(dataset)
     x, y = data.test
     if x.shape[1] != numpy.prod(image_shape):
         raise UserError(f'the images of {data.name} have {x.shape[1]} pixels, those that the model '
                         f'was trained on {numpy.prod(image_shape)}: name that data set')
+    if data.classes and list(data.classes) != classes:
+        raise UserError(f'the classes of {data.name} are {", ".join(data.classes)}, those that the '
+                        f'model was trained on {", ".join(classes)}: name that data set')
     predicted = logistic_sgd.classify(classifier, x.astype(theano.config.floatX))
     print(f'{data.name}: {numpy.count_nonzero(predicted != y)} of {len(y)} test images are '
           f'misclassified, {100 * numpy.mean(predicted != y):f} %')

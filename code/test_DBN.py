@@ -77,7 +77,7 @@ class TestTraining(TestCase):
         self.assertRegex(output, r'(?m)^Pre-training layer 0, epoch 0, cost -\d+\.\d+$')
         self.assertLess(result.scores['best_validation_error'], 30)
 
-        classifier, image_shape = predict.load_classifier(str(result.output_folder))
+        classifier, image_shape, classes = predict.load_classifier(str(result.output_folder))
         self.assertIsInstance(classifier, stacked.StackedNetwork)
         self.assertEqual(image_shape, (7, 7))
 

@@ -12,13 +12,14 @@ import zipfile
 from pathlib import Path
 from unittest import mock
 
-from support import datasets, digits, files, tunes
+from support import datasets, digits, files, pictures, tunes
 from support.errors import UserError
 from support.midi import midiread, midiwrite
 from support.testing import TestCase, mnist_is_here
 
 import numpy
 
+KERAS_KEYS = ('x_train', 'y_train', 'x_test', 'y_test')
 MNIST_SHA256 = '0d674e62e80a62a4c3e19077c3c7a4a2b5690e100cc1e128494f2e15cbb3f907'
 
 
@@ -70,6 +71,7 @@ class DataTest(TestCase):
         self.enterContext(mock.patch.dict(os.environ, {
             'DLT_DATA_DIR': str(self.elsewhere), 'DLT_MNIST_MIRRORS': '',
             'DLT_NOTTINGHAM_URLS': '', 'NO_PROXY': '127.0.0.1', 'no_proxy': '127.0.0.1'}))
+        self.enterContext(mock.patch.object(pictures, 'MNIST_SPLIT', (10, 2)))  # of small_mnist()
         small = digits.make_digits(sizes=(20, 10, 10))
         self.make_digits = self.enterContext(
             mock.patch.object(datasets, 'make_digits', return_value=small))
@@ -119,7 +121,7 @@ class FormatsTest(DataTest):
                   self.folder / 'own.npz', self.folder / 'keras.npz']
         own = [array for pair in self.triple for array in pair]
         numpy.savez(paths[-2], **dict(zip(datasets.NPZ_KEYS, own, strict=True)))
-        keras = dict(zip(datasets.KERAS_KEYS, self.arrays, strict=True))
+        keras = dict(zip(KERAS_KEYS, self.arrays, strict=True))
         numpy.savez_compressed(paths[-1], **keras)
         hashes = set()
         for path in paths:
@@ -134,18 +136,44 @@ class FormatsTest(DataTest):
 
     def test_the_split_for_validation(self):
         x, y = numpy.zeros((60000, 1, 1), numpy.uint8), numpy.arange(60000).astype(numpy.uint8)
-        data = datasets.read(write_idx(self.folder / 'many', [x, y, x[:7], y[:7]]))
-        self.assertEqual([len(y) for x, y in (data.train, data.valid, data.test)],
-                         [50000, 10000, 7])
+        many = write_idx(self.folder / 'many', [x, y, x[:7], y[:7]])
+        with mock.patch.object(pictures, 'MNIST_SPLIT', (50000, 10000)):
+            data, notices = self.read(many)
+        self.assertEqual(([len(y) for x, y in (data.train, data.valid, data.test)], notices),
+                         ([50000, 10000, 7], ''))
         numpy.testing.assert_array_equal(data.valid[1], y[50000:])
         few = write_idx(self.folder / 'few', [x[:5], y[:5], x[:7], y[:7]])
-        self.fails(few, 'the validation set has images of type uint8 and shape (0, 1, 1)')
+        self.fails(few, 'has 5 images to train on, too few to split off a validation set')
+
+    def test_sets_that_are_missing_are_split_off(self):
+        """Each image, known by its pixels, is in one set, and each class in all."""
+        y = numpy.repeat([0, 1, 2], [25, 18, 6])  # sorted by class
+        x = numpy.arange(1, 50).reshape(49, 1, 1) * numpy.ones((1, 2, 3), int)
+        path = self.folder / 'a.npz'
+        for keys, missing in (((), 'validation and no test'), (('test',), 'validation'),
+                              (('valid',), 'test')):
+            numpy.savez(path, train_x=x, train_y=y, **{
+                f'{key}_{part}': array for key in keys for part, array in (('x', x), ('y', y))})
+            data, notices = self.read(path)
+            self.assertEqual(notices, self.read(path)[1])
+            self.assertIn(f'has no {missing} set: 8 of its 49 training images', notices)
+            sets = [pair for pair in (data.train, data.valid, data.test) if len(pair[1]) < 49]
+            self.assertEqual(len(sets), 3 - len(keys))
+            for images, labels in sets:
+                numbers = numpy.rint(images[:, 0] * 256).astype(int)
+                numpy.testing.assert_array_equal(y[numbers - 1], labels)
+                counts = numpy.bincount(labels, minlength=3) / numpy.array([25, 18, 6])
+                self.assertLess(abs(counts - len(labels) / 49).max(), 1 / 6)
+                self.assertTrue((numpy.diff(labels) < 0).any())
+            pixels = numpy.concatenate([images[:, 0] for images, labels in sets])
+            self.assertEqual(sorted(numpy.rint(pixels * 256)), list(range(1, 50)))
+            self.assertEqual(data.sha256, self.read(path)[0].sha256)
 
     def test_damaged(self):
         idx = write_idx(self.folder / 'idx', self.arrays) / 'train-images-idx3-ubyte'
         packed_idx = write_idx(self.folder / 'gz', self.arrays, True) / 'train-labels-idx1-ubyte.gz'
         npz = self.folder / 'a.npz'
-        numpy.savez(npz, **dict(zip(datasets.KERAS_KEYS, self.arrays, strict=True)))
+        numpy.savez(npz, **dict(zip(KERAS_KEYS, self.arrays, strict=True)))
         # Stored without compression, so that only the checksum can tell.
         stored = self.write('a.pkl.gz', gzip.compress(pickle.dumps(self.triple), compresslevel=0))
         for path in (idx, packed_idx, npz, stored, self.write_pickle(self.triple)):
@@ -170,7 +198,7 @@ class FormatsTest(DataTest):
         path = self.folder / 'a.npz'
         for key, array, part in (('x', numpy.zeros(3), 'train_x is not a file in the archive'),
                                  ('x_train', numpy.array([{}]), 'Object arrays cannot be loaded'),
-                                 ('x_train', numpy.zeros((), int), 'len() of unsized'),
+                                 ('x_train', numpy.zeros((), int), 'shape ()'),
                                  ('x_train', numpy.zeros((9, 4), complex), 'type complex128')):
             numpy.savez(path, **{key: array, 'y_train': array, 'x_test': array, 'y_test': array})
             self.fails(path, 'a.npz', part)

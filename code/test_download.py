@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 from unittest import mock
 
-from support import datasets, download
+from support import datasets, download, pictures
 from support.testing import CODE_FOLDER
 
 from test_datasets import DataTest, small_mnist, write_idx
@@ -190,8 +190,9 @@ class ScriptsTest(DownloadTest):
         script = (
             'import pathlib, sys\n'
             f'sys.path.insert(0, {str(CODE_FOLDER)!r})\n'
-            'from support import datasets, download\n'
+            'from support import datasets, download, pictures\n'
             f'datasets.DATA_FOLDER = pathlib.Path({str(self.data)!r})\n'
+            f'pictures.MNIST_SPLIT = {pictures.MNIST_SPLIT}\n'
             f'download.SOURCES["mnist"] = ({self.sums!r}, "DLT_MNIST_MIRRORS", "")\n'
             'print(datasets.read("mnist.pkl.gz").sha256)\n'
         )

@@ -199,7 +199,8 @@ class Run(OutputFolder):
     :param script: name of the script, for the record
     :param settings: the keyword arguments of the training function, among them
         ``output_folder``, ``resume`` and ``overwrite``
-    :param data: the data set, with its ``name``, ``sha256`` and ``image_shape``
+    :param data: the data set, with its ``name``, ``sha256`` and ``image_shape``; and with the names
+        of its ``classes``, if they have names
     :param params: the parameters of the model, saved in ``model.npz``
     :param sizes: what the model is to be built with when it is loaded, see :func:`load`
     :param may_change: names of the settings that may be others when the run is resumed, such as
@@ -216,12 +217,14 @@ class Run(OutputFolder):
         self.may_change = [*may_change, 'dataset']  # of which the content decides, not the name
         self.params = list(params)
         self.data_name = data.name
+        classes = getattr(data, 'classes', ())
         # Through JSON, so that it compares with what is read back: a tuple is then a list.
         self.description = json.loads(json.dumps({
             'script': script, 'model': sizes,
             'settings': {name: value for name, value in settings.items()
                          if name not in ('output_folder', 'resume', 'overwrite')},
-            'data': {'name': data.name, 'sha256': data.sha256, 'image_shape': data.image_shape},
+            'data': {'name': data.name, 'sha256': data.sha256, 'image_shape': data.image_shape,
+                     **({'classes': classes} if classes else {})},
             'engine': {'floatX': theano.config.floatX, 'mode': engine.mode_name()},
         }, default=str))
         self.variables: dict[str, SharedVariable] = {}

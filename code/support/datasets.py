@@ -7,14 +7,15 @@
 - a folder of the four IDX files of MNIST, Fashion-MNIST, KMNIST ..., raw or `.gz`;
 - an `.npz` with the arrays `train_x, train_y, valid_x, valid_y, test_x, test_y`, or with Keras'
   `x_train, y_train, x_test, y_test`;
-- `digits`, which the project draws itself, for where there is no network.
+- `digits`, which the project draws itself, for where there is no network;
+- a folder with a folder of image files for each class, see `support.pictures`.
 
 Another format takes a function that gives the arrays as they are stored, and a line in `READERS`.
 
 Images are (n, n_in) or (n, height, width): integers from 0 to 255, which are divided by 256, or
-floats from 0 to 1. Labels are integers from 0, of shape (n,). Where there is no validation set it
-is the end of the training set: the last 10,000 of 60,000 images, as the tutorials have always
-split MNIST, and the last sixth of any other number.
+floats from 0 to 1. Labels are integers from 0, of shape (n,). Where there is no validation or test
+set, it is split off the training set: of 60,000 images the last 10,000, as the tutorials have
+always split MNIST, and of any other number a sixth, chosen at random.
 
 `find_tunes` finds a folder or a zip of MIDI files, and leaves the reading to `support.midi`.
 
@@ -31,7 +32,6 @@ import os
 import pickle
 import pickletools
 import re
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,19 +41,16 @@ from typing import Any
 from support import tunes
 from support.digits import VERSION, make_digits
 from support.download import DownloadError, downloaded
-from support.errors import UserError
+from support.errors import UserError, notice
 from support.files import check_size, readable, unpacked
 from support.folders import written_atomically
+from support.pictures import SPLITS, Pair, Stored, complete, read_folder
 
 import numpy
 
 DATA_FOLDER = Path(__file__).resolve().parents[2] / 'data'
 LARGEST_LABEL = 65535
 MOST_OPCODES = 10**6  # of a pickle
-SPLITS = ('train', 'valid', 'test')
-
-Pair = tuple[numpy.ndarray, numpy.ndarray]  # images and labels
-
 
 @dataclass(frozen=True)
 class ImageData:
@@ -63,7 +60,8 @@ class ImageData:
     :param sha256: hash of the six arrays with their shapes: of the content, not of the file
     :param train: images, float32 (n, n_in) in [0, 1], C-contiguous, and labels, int32 (n,)
     :param image_shape: (height, width), with height * width = n_in
-    :param n_classes: the greatest label of all three sets, plus 1
+    :param n_classes: the greatest label of all three sets, plus 1; or more, if more have names
+    :param classes: the names of the classes, if there are any: that of label 0 first
     """
 
     name: str
@@ -73,6 +71,7 @@ class ImageData:
     test: Pair
     image_shape: tuple[int, int]
     n_classes: int
+    classes: tuple[str, ...] = ()
 
     @property
     def n_in(self) -> int:
@@ -87,7 +86,7 @@ def read(dataset: str | os.PathLike | None = None) -> ImageData:
         `$DLT_DATA_DIR` and in the repository's `data/`; or a path, which is used as it is. MNIST
         (`mnist.pkl.gz`, or `mnist` for the folder) is downloaded when it is not found. None: MNIST,
         or, where it can be neither found nor downloaded, `digits` and a notice on stderr.
-    :raises UserError: for a data set that is not found, or whose file is broken
+    :raises UserError: for a data set that is not found, or that is broken
     """
     # The file and the folder hold the same arrays: one stands for the other.
     return named(dataset, {'mnist': read_mnist, 'mnist.pkl.gz': read_mnist, 'digits': read_digits},
@@ -102,8 +101,8 @@ def named(dataset: str | os.PathLike | None, known: dict[str, Callable[[], Any]]
         try:
             return known[first]()
         except DownloadError as error:
-            print(f'NOTICE: {error} Going on with {dataset}, a small collection made by this '
-                  f'project: its results are not those of {first}.', file=sys.stderr)
+            notice(f'{error} Going on with {dataset}, a small collection made by this project: its '
+                   f'results are not those of {first}.')
     name = os.path.expanduser(os.fsdecode(dataset))
     if name in known:
         return known[name]()
@@ -147,24 +146,24 @@ def read_digits() -> ImageData:
         DATA_FOLDER.mkdir(parents=True, exist_ok=True)
         with written_atomically(cache, durable=False) as file:
             numpy.savez_compressed(file, **arrays)
-    return checked(cache, digits, 'digits')
+    return checked(cache, Stored(dict(zip(SPLITS, digits, strict=True))), 'digits')
 
 
 def read_path(path: Path, name: str | None = None) -> ImageData:
     """Read the file or folder at `path`, whichever kind it is."""
     path = Path(os.path.abspath(path))  # `.` has no name of its own
     ending = next((end for end in READERS if path.name.lower().endswith(end)), '')
-    reader = read_idx_folder if path.is_dir() else READERS.get(ending)
+    reader = READERS.get(ending)
+    if path.is_dir():
+        is_idx = any(idx_path(path, *file) for file in IDX_FILES)
+        reader = read_idx_folder if is_idx else read_folder
     if reader is None:
-        raise UserError(f'{path}: of an unknown kind: give a folder of IDX files, or a file with '
-                        f'one of the endings {" ".join(READERS)}.')
+        raise UserError(f'{path}: of an unknown kind: give a folder with a folder of images for '
+                        'each class, or with IDX files, or a file with one of the endings '
+                        f'{" ".join(READERS)}.')
     with readable(path):
-        pairs = reader(path)
-        if len(pairs) == 2:
-            (x, y), test = pairs
-            n = len(x) - len(x) // 6
-            pairs = [(x[:n], y[:n]), (x[n:], y[n:]), test]
-    return checked(path, pairs, name)
+        stored = reader(path)
+    return checked(path, stored, name)
 
 
 # The files of a folder: the part of the name that says which, and the number of dimensions.
@@ -177,7 +176,7 @@ def idx_path(folder: Path, part: str, ndim: int) -> Path | None:
     return next((folder / name for name in names if os.path.isfile(folder / name)), None)
 
 
-def read_idx_folder(folder: Path) -> list[Pair]:
+def read_idx_folder(folder: Path) -> Stored:
     """Read the four IDX files: a magic number, the sizes (big-endian), the values."""
     arrays = []
     for part, ndim in IDX_FILES:
@@ -190,23 +189,23 @@ def read_idx_folder(folder: Path) -> list[Pair]:
                 raise ValueError(f'it starts with {content[:4].hex()}, not with 000008{ndim:02x}')
             shape = numpy.frombuffer(content, '>u4', ndim, offset=4)
             arrays.append(numpy.frombuffer(content, 'u1', offset=4 + 4 * ndim).reshape(shape))
-    return [(arrays[0], arrays[1]), (arrays[2], arrays[3])]
+    return Stored({'train': (arrays[0], arrays[1]), 'test': (arrays[2], arrays[3])})
 
 
 NPZ_KEYS = ('train_x', 'train_y', 'valid_x', 'valid_y', 'test_x', 'test_y')
-KERAS_KEYS = ('x_train', 'y_train', 'x_test', 'y_test')
 
 
-def read_npz(path: Path) -> list[Pair]:
+def read_npz(path: Path) -> Stored:
     """Read an `.npz`, with the keys that the head of this module lists."""
     with zipfile.ZipFile(path) as archive:
         check_size(path, *[info.file_size for info in archive.infolist()])
     # NumPy would leave a broken file open.
     with open(path, 'rb') as file, numpy.load(file, allow_pickle=False) as arrays:
-        keys = KERAS_KEYS if 'x_train' in arrays else NPZ_KEYS
+        x, y = ('x_{}', 'y_{}') if 'x_train' in arrays else ('{}_x', '{}_y')
         # What is no array comes as bytes.
-        return [(numpy.asarray(arrays[x]), numpy.asarray(arrays[y]))
-                for x, y in zip(keys[::2], keys[1::2], strict=True)]
+        return Stored({split: (numpy.asarray(arrays[x.format(split)]),
+                               numpy.asarray(arrays[y.format(split)]))
+                       for split in SPLITS if split == 'train' or x.format(split) in arrays})
 
 
 @dataclass
@@ -282,33 +281,35 @@ def pickled(value: Any) -> Any:
     raise ValueError(f'it holds a {type(value).__name__} in place of an array of numbers')
 
 
-def read_pickle(path: Path) -> list[Pair]:
+def read_pickle(path: Path) -> Stored:
     """Read a pickled triple of pairs of arrays; labels may also be a list of integers."""
     content = unpacked(path)
     check_opcodes(content)
     match ArrayUnpickler(io.BytesIO(content), encoding='bytes').load():
         case [[_, _], [_, _], [_, _]] as triple:
-            return [(numpy.asarray(pickled(x)), numpy.asarray(pickled(y))) for x, y in triple]
+            return Stored({split: (numpy.asarray(pickled(x)), numpy.asarray(pickled(y)))
+                           for split, (x, y) in zip(SPLITS, triple, strict=True)})
     raise ValueError('it is no triple ((train_x, train_y), (valid_x, valid_y), (test_x, test_y))')
 
 
-# How the name of a file ends, and what reads it: into three pairs of arrays as they are stored, or
-# two for want of a validation set. What a reader raises becomes one line for the user.
-READERS: dict[str, Callable[[Path], list[Pair]]] = {
+# How the name of a file ends, and what reads it: into arrays as they are stored. What a reader
+# raises becomes one line for the user.
+READERS: dict[str, Callable[[Path], Stored]] = {
     '.npz': read_npz,
     '.pkl': read_pickle,
     '.pkl.gz': read_pickle,
 }
 
 
-def checked(path: Path, pairs: list[Pair], name: str | None = None) -> ImageData:
+def checked(path: Path, stored: Stored, name: str | None = None) -> ImageData:
     """Check arrays as they are stored, and bring them into the one form that the scripts use."""
+    pairs = stored.sets.values()
     check_size(path, *[4 * x.size for x, y in pairs])
-    sets = []
-    for which, (x, y) in zip(('training', 'validation', 'test'), pairs, strict=True):
-        where = f'{path}: the {which} set'
-        sets.append((checked_images(where, x), checked_labels(where, y, len(x))))
-    train, valid, test = sets
+    sets = {}
+    for split, (x, y) in stored.sets.items():
+        where = f'{path}: the {SPLITS[split]} set'
+        sets[split] = checked_images(where, x), checked_labels(where, y, len(x))
+    train, valid, test = three = complete(path, sets)
 
     n_in = train[0].shape[1]
     side = math.isqrt(n_in)  # flat images are squares, where that is possible
@@ -319,11 +320,12 @@ def checked(path: Path, pairs: list[Pair], name: str | None = None) -> ImageData
         raise UserError(f'{path}: has images of the shapes {shapes}: make them equal.')
 
     sha256 = hashlib.sha256()
-    for array in itertools.chain(*sets):
+    for array in itertools.chain(*three):
         sha256.update(f'{array.dtype.name}{array.shape}'.encode())
         sha256.update(array.data)
     return ImageData(name or path.name, sha256.hexdigest(), train, valid, test, image_shape,
-                     1 + max(int(labels.max()) for images, labels in sets))
+                     max(len(stored.classes), *[1 + int(y.max()) for x, y in three]),
+                     stored.classes)
 
 
 def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:

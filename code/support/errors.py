@@ -1,6 +1,7 @@
-"""The one exception that is meant for the person at the keyboard, and the check of settings."""
+"""What is said to the person at the keyboard: mistakes, of settings and others, and notices."""
 
 import re
+import sys
 from typing import Any
 
 import numpy
@@ -42,3 +43,8 @@ def check(low: float, high: float = MOST, /, **settings: Any) -> None:
         if not (numbers and all(isinstance(number, (int, float, numpy.number))
                                 and low <= number <= high for number in numbers)):
             raise UserError(f'`{name}` is {value}, but has to be from {low} to {high}')
+
+
+def notice(message: str) -> None:
+    """Say on stderr, on one line, what was done that the user may not expect."""
+    print(printable(f'NOTICE: {message}'), file=sys.stderr, flush=True)

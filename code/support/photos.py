@@ -1,6 +1,7 @@
 """Image files of the user's own, as the models know images."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from PIL import Image, ImageOps
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
     """The picture in an image file, upright however the camera was held.
 
+    :param content: of the file, where it is part of another one and `path` is only its name
     :raises UserError: when it cannot be read, or what is done with it inside fails
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if content is None else io.BytesIO(content)) as picture:
             yield ImageOps.exif_transpose(picture)
     except FileNotFoundError:
         raise UserError(f'there is no image {path}') from None
@@ -36,11 +38,17 @@ def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False) -
     :return: floatX (height * width,) in [0, 1)
     :raises UserError: when it is no image
     """
-    with opened(path) as picture:
-        grey = to_grey(picture).resize(image_shape[::-1], Image.Resampling.LANCZOS)
+    grey = read_grey(path, image_shape)
     if invert:
-        grey = ImageOps.invert(grey)
-    return numpy.asarray(grey, dtype=theano.config.floatX).ravel() / 256
+        grey = 255 - grey
+    return grey.astype(theano.config.floatX).ravel() / 256
+
+
+def read_grey(path: Path, image_shape: tuple[int, int],
+              content: bytes | None = None) -> numpy.ndarray:
+    """An image file as grey levels, uint8 (height, width); the parameters are those from above."""
+    with opened(path, content) as picture:
+        return numpy.asarray(to_grey(picture).resize(image_shape[::-1], Image.Resampling.LANCZOS))
 
 
 def to_grey(picture: Image.Image) -> Image.Image:

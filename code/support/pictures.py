@@ -1,0 +1,151 @@
+"""Images as people have them, and what is missing in them: validation and test sets, numbers.
+
+`read_folder` reads a folder with a folder of image files for each class. What is said on the way
+goes to stderr. The same files are divided in the same way each time.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.errors import UserError, notice
+from support.files import check_size
+from support.photos import opened, read_grey
+
+import numpy
+from PIL import Image
+
+SPLITS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
+MNIST_SPLIT = 50000, 10000  # as the tutorials have always split its training set
+SEED = 1  # of every division and order
+# How a set may be named, besides by the names in SPLITS.
+SYNONYMS = {'training': 'train', 'val': 'valid', 'validation': 'valid', 'testing': 'test'}
+
+Pair = tuple[numpy.ndarray, numpy.ndarray]  # images and labels
+
+
+@dataclass
+class Stored:
+    """Images and labels as they are stored, not checked yet.
+
+    :param sets: by the names in SPLITS; `train` is there
+    :param classes: the names of the classes, if there are any: that of label 0 first
+    """
+
+    sets: dict[str, Pair]
+    classes: tuple[str, ...] = ()
+
+
+def image_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
+    """(height, width) to scale all images to: what `$DLT_IMAGE_SIZE` says, or else that of this.
+
+    :param content: of the file at `path`, where that is only a name
+    :raises UserError: when `$DLT_IMAGE_SIZE` is no size
+    """
+    wanted = os.environ.get('DLT_IMAGE_SIZE')
+    if wanted is None:
+        with opened(path, content) as picture:
+            return picture.size[::-1]
+    size = re.fullmatch('([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?', wanted)
+    if size is None:
+        raise UserError(f'DLT_IMAGE_SIZE is {wanted!r}: give one number, such as 28, or height and '
+                        'width, such as 28x20')
+    return int(size[1]), int(size[2] or size[1])
+
+
+def announce(path: Path, n_images: int, n_classes: int, image_shape: tuple[int, int]) -> None:
+    """Say what becomes of image files, and refuse what is too large before it is in memory."""
+    height, width = image_shape
+    notice(f'{path}: {n_images} images of {n_classes} classes, taken in grey levels and at '
+           f'{height} x {width} pixels; DLT_IMAGE_SIZE sets another size.')
+    try:
+        check_size(path, 4 * n_images * height * width)  # as float32
+    except UserError as error:
+        raise UserError(f'{error} Or set DLT_IMAGE_SIZE to a smaller size, such as 28.') from None
+
+
+def folders_in(path: Path) -> list[Path]:
+    """The folders in one, hidden ones left out."""
+    return sorted(folder for folder in path.iterdir()
+                  if folder.is_dir() and not folder.name.startswith(('.', '__')))
+
+
+def natural(name: str) -> list[str | int]:
+    """The key that sorts `shape 2` before `shape 10`."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]
+
+
+def read_folder(path: Path) -> Stored:
+    """Read a folder with a folder of image files for each class.
+
+    :param path: of the folder of the classes; or of one with folders `train`, `valid`, `test`, of
+        which each holds those of the classes. What Pillow does not read is passed over.
+    :return: images uint8 (n, height, width), in a random order, and labels (n,)
+    :raises UserError: when there are no images, one is broken, or all are too large
+    """
+    sets = {SYNONYMS.get(folder.name.lower(), folder.name.lower()): folders_in(folder)
+            for folder in folders_in(path)}
+    if not sets.get('train'):  # no folder, or a class of this name
+        sets = {'train': folders_in(path)}
+    endings = {ending for ending, kind in Image.registered_extensions().items()
+               if kind in Image.OPEN}
+    files = {split: [(file, folder.name) for folder in folders for file in sorted(folder.rglob('*'))
+                     if file.suffix.lower() in endings and not file.name.startswith('.')]
+             for split, folders in sets.items() if split in SPLITS and folders}
+    if not files.get('train'):
+        raise UserError(f'{path}: holds no images to train on: put those of each class into a '
+                        'folder of its own there.')
+    classes = sorted({name for pairs in files.values() for file, name in pairs}, key=natural)
+    image_shape = image_size(files['train'][0][0])
+    announce(path, sum(map(len, files.values())), len(classes), image_shape)
+    rng = numpy.random.RandomState(SEED)
+    stored = {}
+    for split, pairs in files.items():
+        order = rng.permutation(len(pairs))  # a minibatch of one class would teach little
+        x = numpy.empty((len(pairs), *image_shape), numpy.uint8)
+        for i, place in enumerate(order):
+            x[i] = read_grey(pairs[place][0], image_shape)
+        stored[split] = x, numpy.array([classes.index(name) for file, name in pairs])[order]
+    return Stored(stored, tuple(classes))
+
+
+def complete(path: Path, sets: dict[str, Pair]) -> list[Pair]:
+    """The three sets; for those that are missing, a sixth each is split off the training set.
+
+    Each class has the same share of each part, to within one image, and the order is random. Only
+    of 60,000 images is it the last 10,000, as it has always been of MNIST.
+
+    :param sets: checked arrays, by the names in SPLITS
+    """
+    missing = [split for split in SPLITS if split not in sets]
+    if missing:
+        x, y = sets['train']
+        if len(y) < 6:
+            raise UserError(f'{path}: has {len(y)} images to train on, too few to split off a '
+                            f'{SPLITS[missing[0]]} set: give more, or all three sets.')
+        n_train, n_valid = MNIST_SPLIT
+        if missing == ['valid'] and len(y) == n_train + n_valid:
+            parts: list[Any] = [slice(n_train), slice(n_train, None)]
+        else:
+            parts = shares(y, len(missing))
+            notice(f'{path}: has no {" and no ".join(SPLITS[split] for split in missing)} set: '
+                   f'{len(y) // 6} of its {len(y)} training images are taken for each, of every '
+                   'class the same share, at random but always the same.')
+        sets |= {split: (x[part], y[part])
+                 for split, part in zip(['train', *missing], parts, strict=True)}
+    return [sets[split] for split in SPLITS]
+
+
+def shares(y: numpy.ndarray, n_small: int) -> list[numpy.ndarray]:
+    """Divide at random, but evenly by class, into one large and `n_small` small parts.
+
+    :param y: labels (n,)
+    :return: the places of the images in each part; a small part has n // 6
+    """
+    rng = numpy.random.RandomState(SEED)
+    by_class = numpy.lexsort((rng.random_sample(len(y)), y))
+    turn = numpy.arange(len(y)) % 6
+    small = [by_class[turn == 5 - i] for i in range(n_small)]
+    return [rng.permutation(part) for part in (by_class[turn < 6 - n_small], *small)]
