@@ -349,7 +349,7 @@ class ContentTest(DataTest):
     def test_shapes_and_classes(self):
         x, y = numpy.zeros((4, 2, 8)), numpy.array([0, 1, 1, 3])
         for shape, image_shape in (((6,), (1, 6)), ((9,), (3, 3)), ((2, 5), (2, 5))):
-            pairs = [(numpy.zeros((4, *shape)), y + more) for more in (2, 1, 13)]
+            pairs = [(numpy.zeros((4, *shape)), y + more) for more in (2, 0, 13)]
             data = datasets.read(self.write_pickle(pairs))
             self.assertEqual((data.image_shape, data.n_in, data.n_classes),
                              (image_shape, numpy.prod(shape), 17))

@@ -1,4 +1,4 @@
-"""Tests of the users' own pictures: folders of image files."""
+"""Tests of the users' own pictures: folders of image files, colours, names of classes."""
 
 import os
 from unittest import mock
@@ -113,3 +113,50 @@ class FolderTest(DataTest):
         (self.shapes / 'shape 2').rename(self.shapes / 'square')
         with self.assertRaisesRegex(UserError, 'are shape 1, shape 10, square, those that the'):
             self.read(str(self.shapes), lambda dataset: predict.predict(output, dataset=dataset))
+
+
+class ArraysTest(DataTest):
+    def npz(self, x, y, **more):
+        path = self.folder / 'own.npz'
+        numpy.savez(path, x_train=x, y_train=y, **more)
+        return path
+
+    def test_colours_become_the_grey_of_pillow(self):
+        x = numpy.random.RandomState(0).randint(256, size=(9, 4, 5, 3)).astype('uint8')
+        expected = numpy.array([numpy.asarray(Image.fromarray(image).convert('L')) for image in x])
+        y = numpy.zeros(9, int)
+        for form, scale in ((x, 256), (x.astype(int), 256), ((x / 255).astype('f'), 255)):
+            data, notices = self.read(self.npz(form, y, x_val=form, y_val=y, x_test=form, y_test=y))
+            self.assertEqual((notices.count('in colour'), notices.count('NOTICE')), (1, 1))
+            self.assertEqual(data.image_shape, (4, 5))
+            for images, _ in (data.train, data.valid, data.test):
+                numpy.testing.assert_allclose(scale * images.reshape(9, 4, 5), expected, atol=1)
+        self.fails(self.npz(x.transpose(0, 3, 1, 2), y), '(9, 3, 4, 5)', '(n, height, width, 3)')
+        self.fails(self.npz(numpy.zeros((9, 4, 5, 3), complex), y), 'type complex128')
+
+    def test_names_as_labels(self):
+        x = numpy.arange(12).reshape(12, 1, 1)
+        y = numpy.array(['b 10', 'b 9', 'a\u00e9'] * 4)
+        for labels in (y, y[:, None], numpy.char.encode(y, 'utf-8')):
+            path = self.npz(x, labels, x_test=x, y_test=labels)
+            if labels.dtype.kind == 'S':  # of which the letters are not known
+                self.fails(path, 'own.npz: cannot be read (')
+                continue
+            data, notices = self.read(path)
+            self.assertEqual((data.classes, data.n_classes), (('a\u00e9', 'b 9', 'b 10'), 3))
+            self.assertEqual(data.test[1].tolist(), [2, 1, 0] * 4)
+            self.assertIn('as 0 to b 10 as 2', notices)
+        self.fails(self.npz(x, y, x_test=x, y_test=numpy.arange(12)), 'labels of type <U4')
+        self.fails(self.npz(x, y[:-1]), '12 images, and labels')
+
+    def test_labels_from_1(self):
+        x, y = numpy.arange(12).reshape(12, 1, 1), numpy.arange(12) % 3
+        for least, n_classes in ((0, 4), (1, 3), (2, 4)):
+            labels = (y + least).astype('uint8')
+            data, notices = self.read(self.npz(x, labels, x_test=x, y_test=y + 1))
+            shift = int(least > 0)
+            self.assertEqual(data.n_classes, n_classes)
+            self.assertEqual(data.test[1].tolist(), (y + 1 - shift).tolist())
+            self.assertEqual('from 1 to' in notices, bool(shift))
+            self.assertEqual(data.classes, tuple('1234'[:n_classes]) if shift else ())
+        self.fails(self.npz(x, y + 10**9, x_test=x, y_test=y + 1), 'to 1000000002, not within')

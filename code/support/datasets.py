@@ -6,16 +6,17 @@
   `((train_x, train_y), (valid_x, valid_y), (test_x, test_y))`, from Python 2 or 3, NumPy 1 or 2;
 - a folder of the four IDX files of MNIST, Fashion-MNIST, KMNIST ..., raw or `.gz`;
 - an `.npz` with the arrays `train_x, train_y, valid_x, valid_y, test_x, test_y`, or with Keras'
-  `x_train, y_train, x_test, y_test`;
+  `x_train, y_train, x_val, y_val, x_test, y_test`; the training set is enough;
 - `digits`, which the project draws itself, for where there is no network;
 - a folder with a folder of image files for each class, see `support.pictures`.
 
 Another format takes a function that gives the arrays as they are stored, and a line in `READERS`.
 
 Images are (n, n_in) or (n, height, width): integers from 0 to 255, which are divided by 256, or
-floats from 0 to 1. Labels are integers from 0, of shape (n,). Where there is no validation or test
-set, it is split off the training set: of 60,000 images the last 10,000, as the tutorials have
-always split MNIST, and of any other number a sixth, chosen at random.
+floats from 0 to 1. With a last axis of 3 colours, they become grey. Labels are of shape (n,):
+integers from 0 or from 1, or names. Where there is no validation or test set, it is split off the
+training set: of 60,000 images the last 10,000, as the tutorials have always split MNIST, and of any
+other number a sixth, chosen at random.
 
 `find_tunes` finds a folder or a zip of MIDI files, and leaves the reading to `support.midi`.
 
@@ -44,12 +45,21 @@ from support.download import DownloadError, downloaded
 from support.errors import UserError, notice
 from support.files import check_size, readable, unpacked
 from support.folders import written_atomically
-from support.pictures import SPLITS, Pair, Stored, complete, read_folder
+from support.pictures import (
+    LARGEST_LABEL,
+    SPLITS,
+    SYNONYMS,
+    Pair,
+    Stored,
+    complete,
+    in_grey,
+    numbered,
+    read_folder,
+)
 
 import numpy
 
 DATA_FOLDER = Path(__file__).resolve().parents[2] / 'data'
-LARGEST_LABEL = 65535
 MOST_OPCODES = 10**6  # of a pickle
 
 @dataclass(frozen=True)
@@ -163,6 +173,8 @@ def read_path(path: Path, name: str | None = None) -> ImageData:
                         f'{" ".join(READERS)}.')
     with readable(path):
         stored = reader(path)
+        stored.sets = in_grey(path, stored.sets)
+        stored = numbered(path, stored)
     return checked(path, stored, name)
 
 
@@ -203,9 +215,10 @@ def read_npz(path: Path) -> Stored:
     with open(path, 'rb') as file, numpy.load(file, allow_pickle=False) as arrays:
         x, y = ('x_{}', 'y_{}') if 'x_train' in arrays else ('{}_x', '{}_y')
         # What is no array comes as bytes.
-        return Stored({split: (numpy.asarray(arrays[x.format(split)]),
-                               numpy.asarray(arrays[y.format(split)]))
-                       for split in SPLITS if split == 'train' or x.format(split) in arrays})
+        return Stored({SYNONYMS.get(split, split): (numpy.asarray(arrays[x.format(split)]),
+                                                    numpy.asarray(arrays[y.format(split)]))
+                       for split in (*SPLITS, 'val')
+                       if split == 'train' or x.format(split) in arrays})
 
 
 @dataclass
@@ -332,7 +345,8 @@ def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:
     """Images as float32 (n, n_in) in [0, 1]: a copy, in one piece, that may be written to."""
     if x.dtype.kind not in 'biuf' or x.ndim not in (2, 3) or x.size == 0:
         raise UserError(f'{where} has images of type {x.dtype} and shape {x.shape}: give integers '
-                        'or floats of shape (n, pixels) or (n, height, width).')
+                        'or floats of shape (n, pixels), (n, height, width) or (n, height, width, '
+                        '3).')
     is_integer = x.dtype.kind in 'iu'
     limit = 255 if is_integer else 1
     low, high = x.min(), x.max()  # both are NaN if one pixel is
@@ -349,7 +363,7 @@ def checked_labels(where: str, y: numpy.ndarray, n: int) -> numpy.ndarray:
     """Labels as int32 (n,): a copy."""
     if y.dtype.kind not in 'iu' or y.shape not in ((n,), (n, 1)):
         raise UserError(f'{where} has {n} images, and labels of type {y.dtype} and shape {y.shape}:'
-                        ' give one integer for each image.')
+                        ' give one integer, or one name, for each image.')
     if y.min() < 0 or y.max() > LARGEST_LABEL:
         raise UserError(f'{where} has labels from {y.min()} to {y.max()}, not within 0 to '
                         f'{LARGEST_LABEL}: number the classes from 0.')

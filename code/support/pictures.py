@@ -1,7 +1,8 @@
-"""Images as people have them, and what is missing in them: validation and test sets, numbers.
+"""Images as people have them, brought into the form in which `support.datasets` checks them.
 
-`read_folder` reads a folder with a folder of image files for each class. What is said on the way
-goes to stderr. The same files are divided in the same way each time.
+`read_folder` reads a folder with a folder of image files for each class. In data of any format,
+`in_grey` takes the colours away, `numbered` gives classes their numbers, and `complete` splits off
+validation and test sets that are missing, the same ones each time. What was done is said on stderr.
 """
 
 import os
@@ -19,6 +20,8 @@ from PIL import Image
 
 SPLITS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 MNIST_SPLIT = 50000, 10000  # as the tutorials have always split its training set
+LARGEST_LABEL = 65535
+GREY = numpy.array([.299, .587, .114])  # shares of red, green, blue: those of Pillow
 SEED = 1  # of every division and order
 # How a set may be named, besides by the names in SPLITS.
 SYNONYMS = {'training': 'train', 'val': 'valid', 'validation': 'valid', 'testing': 'test'}
@@ -111,6 +114,46 @@ def read_folder(path: Path) -> Stored:
     return Stored(stored, tuple(classes))
 
 
+def in_grey(path: Path, sets: dict[str, Pair]) -> dict[str, Pair]:
+    """Images in colour, (n, height, width, 3), become grey levels of the same type; others stay."""
+    coloured = [split for split, (x, y) in sets.items()
+                if x.ndim == 4 and x.shape[3] == 3 and x.dtype.kind in 'iuf']
+    if coloured:
+        notice(f'{path}: its images are in colour, and are taken in grey levels.')
+    grey = {}
+    for split in coloured:
+        x, y = sets[split]
+        levels = numpy.empty(x.shape[:3], x.dtype)
+        for i, image in enumerate(x):  # one at a time, since products are of 64 bits
+            level = image @ GREY
+            levels[i] = level if x.dtype.kind == 'f' else numpy.rint(level)
+        grey[split] = levels, y
+    return sets | grey
+
+
+def numbered(path: Path, stored: Stored) -> Stored:
+    """Labels that are names, or count from 1, become integers from 0, and are kept as names."""
+    labels = [y for x, y in stored.sets.values()]
+    kinds = {y.dtype.kind for y in labels if y.size}
+    if kinds and kinds <= {'U', 'S'}:
+        words = {split: y.astype(str) for split, (x, y) in stored.sets.items()}
+        classes = sorted({name for y in words.values() for name in y.ravel().tolist()}, key=natural)
+        number = {name: i for i, name in enumerate(classes)}
+        notice(f'{path}: its labels are names, and are numbered in their order, from {classes[0]} '
+               f'as 0 to {classes[-1]} as {len(classes) - 1}.')
+        return Stored({split: (x, numpy.reshape([number[name] for name in words[split].ravel()],
+                                                y.shape))
+                       for split, (x, y) in stored.sets.items()}, tuple(classes))
+    if not stored.classes and kinds and kinds <= {'i', 'u'}:
+        lowest = min(y.min() for y in labels if y.size)
+        highest = int(max(y.max() for y in labels if y.size))
+        if lowest == 1 and highest <= LARGEST_LABEL:
+            notice(f'{path}: its labels are from 1 to {highest}, and are taken as classes from 0.')
+            return Stored({split: (x, y - 1) for split, (x, y) in stored.sets.items()},
+                          tuple(str(label) for label in range(1, highest + 1)))
+    return stored
+
+
 def complete(path: Path, sets: dict[str, Pair]) -> list[Pair]:
     """The three sets; for those that are missing, a sixth each is split off the training set.
 
@@ -131,8 +174,9 @@ def complete(path: Path, sets: dict[str, Pair]) -> list[Pair]:
         else:
             parts = shares(y, len(missing))
             notice(f'{path}: has no {" and no ".join(SPLITS[split] for split in missing)} set: '
-                   f'{len(y) // 6} of its {len(y)} training images are taken for each, of every '
-                   'class the same share, at random but always the same.')
+                   f'{len(y) // 6} of its {len(y)} training images are taken for '
+                   f'{"it" if len(missing) == 1 else "each"}, of every class the same share, at '
+                   'random but always the same.')
         sets |= {split: (x[part], y[part])
                  for split, part in zip(['train', *missing], parts, strict=True)}
     return [sets[split] for split in SPLITS]
