@@ -210,6 +210,27 @@ class FormatsTest(DataTest):
                 archive.writestr(f'{key}.npy', b'MZ')
         self.fails(path, 'images of type |S2')
 
+    def test_csv(self):
+        x, y = self.arrays[0].reshape(12, -1)[:, :6], self.arrays[1]
+        rows = '\n'.join(','.join(map(str, [label, *row])) for label, row in zip(y, x, strict=True))
+        head = 'label,' + ','.join(f'pixel{i}' for i in range(6)) + '\n'
+        split = self.folder / 'same.npz'
+        numpy.savez(split, train_x=x, train_y=y)
+        expected, _ = self.read(split)
+        for text in (head + rows, '\ufeff"label"' + head[5:] + rows + '\n\n'):
+            path = self.write('train.csv', text.encode())
+            data, notices = self.read(path)
+            self.assertEqual((data.sha256, data.image_shape), (expected.sha256, (1, 6)))
+            self.assertIn('train.csv: has no validation and no test set: 2 of its 12', notices)
+        for text, part in ((rows, "first column is '0': give a table with labels"),
+                           (head[6:] + rows, "first column is 'pixel0'"), ('', "''"),
+                           (head, 'no data'), (head + '0,1,2\n', 'cannot be read'),
+                           ('label\n1\n2', ''), (head + '0,1,2,3,4,5,256', '256'),
+                           (head + '0,1,2,3,4,5,-1', '-1'), (head + '0,1,2,3,4,5,0.5', '0.5'),
+                           (head + 'cat,1,2,3,4,5,6', 'cat')):
+            self.fails(self.write('train.csv', text.encode()), 'train.csv: ', part)
+        self.fails(self.write('train.csv', bytes(range(256))), 'train.csv: cannot be read')
+
     def test_sizes(self):
         absurd = pickle.dumps(((numpy.zeros((2, 4)), [1, 2]),) * 3, 2).replace(
             b'K\x02K\x04\x86', b'J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86')
@@ -428,8 +449,8 @@ class SearchTest(DataTest):
                        'DLT_DATA_DIR')
         del os.environ['DLT_DATA_DIR']
         self.assertEqual(datasets.search_folders(), [self.work, self.data])
-        self.write('own.csv', b'')
-        self.fails('../own.csv', 'own.csv', 'unknown kind', '.npz .pkl')
+        self.write('own.doc', b'')
+        self.fails('../own.doc', 'own.doc', 'unknown kind', '.npz .pkl', 'a folder of images')
 
     def test_mnist(self):
         (self.work / 'mnist').mkdir()  # holds something else

@@ -7,8 +7,9 @@
 - a folder of the four IDX files of MNIST, Fashion-MNIST, KMNIST ..., raw or `.gz`;
 - an `.npz` with the arrays `train_x, train_y, valid_x, valid_y, test_x, test_y`, or with Keras'
   `x_train, y_train, x_val, y_val, x_test, y_test`; the training set is enough;
-- `digits`, which the project draws itself, for where there is no network;
-- a folder with a folder of image files for each class, see `support.pictures`.
+- a `.csv` as Kaggle has them, with a label and the pixels of an image in each line;
+- a folder with a folder of image files for each class, see `support.pictures`;
+- `digits`, which the project draws itself, for where there is no network.
 
 Another format takes a function that gives the arrays as they are stored, and a line in `READERS`.
 
@@ -39,23 +40,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support import tunes
+from support import pictures, tunes
 from support.digits import VERSION, make_digits
 from support.download import DownloadError, downloaded
 from support.errors import UserError, notice
 from support.files import check_size, readable, unpacked
 from support.folders import written_atomically
-from support.pictures import (
-    LARGEST_LABEL,
-    SPLITS,
-    SYNONYMS,
-    Pair,
-    Stored,
-    complete,
-    in_grey,
-    numbered,
-    read_folder,
-)
+from support.pictures import SPLITS, SYNONYMS, Pair, Stored
 
 import numpy
 
@@ -166,15 +157,15 @@ def read_path(path: Path, name: str | None = None) -> ImageData:
     reader = READERS.get(ending)
     if path.is_dir():
         is_idx = any(idx_path(path, *file) for file in IDX_FILES)
-        reader = read_idx_folder if is_idx else read_folder
+        reader = read_idx_folder if is_idx else pictures.read_folder
     if reader is None:
         raise UserError(f'{path}: of an unknown kind: give a folder with a folder of images for '
                         'each class, or with IDX files, or a file with one of the endings '
                         f'{" ".join(READERS)}.')
     with readable(path):
         stored = reader(path)
-        stored.sets = in_grey(path, stored.sets)
-        stored = numbered(path, stored)
+        stored.sets = pictures.in_grey(path, stored.sets)
+        stored = pictures.numbered(path, stored)
     return checked(path, stored, name)
 
 
@@ -305,12 +296,25 @@ def read_pickle(path: Path) -> Stored:
     raise ValueError('it is no triple ((train_x, train_y), (valid_x, valid_y), (test_x, test_y))')
 
 
+def read_csv(path: Path) -> Stored:
+    """Read a table as Kaggle has them: a label and the pixels in each line, and a line of names."""
+    lines = io.TextIOWrapper(io.BytesIO(unpacked(path)), 'utf-8-sig')
+    names = lines.readline(2**22).split(',')
+    if names[0].strip().strip('"').lower() != 'label':
+        raise UserError(f'{path}: its first column is {names[0].strip()[:20]!r}: give a table with '
+                        'labels, whose first line names the columns: label,pixel0,pixel1 ...')
+    row = numpy.dtype([('label', 'i8'), ('pixels', 'u1', (len(names) - 1,))])
+    table = numpy.loadtxt(lines, row, delimiter=',', ndmin=1)
+    return Stored({'train': (table['pixels'], table['label'])})
+
+
 # How the name of a file ends, and what reads it: into arrays as they are stored. What a reader
 # raises becomes one line for the user.
 READERS: dict[str, Callable[[Path], Stored]] = {
     '.npz': read_npz,
     '.pkl': read_pickle,
     '.pkl.gz': read_pickle,
+    '.csv': read_csv,
 }
 
 
@@ -322,7 +326,7 @@ def checked(path: Path, stored: Stored, name: str | None = None) -> ImageData:
     for split, (x, y) in stored.sets.items():
         where = f'{path}: the {SPLITS[split]} set'
         sets[split] = checked_images(where, x), checked_labels(where, y, len(x))
-    train, valid, test = three = complete(path, sets)
+    train, valid, test = three = pictures.complete(path, sets)
 
     n_in = train[0].shape[1]
     side = math.isqrt(n_in)  # flat images are squares, where that is possible
@@ -364,9 +368,9 @@ def checked_labels(where: str, y: numpy.ndarray, n: int) -> numpy.ndarray:
     if y.dtype.kind not in 'iu' or y.shape not in ((n,), (n, 1)):
         raise UserError(f'{where} has {n} images, and labels of type {y.dtype} and shape {y.shape}:'
                         ' give one integer, or one name, for each image.')
-    if y.min() < 0 or y.max() > LARGEST_LABEL:
+    if y.min() < 0 or y.max() > pictures.LARGEST_LABEL:
         raise UserError(f'{where} has labels from {y.min()} to {y.max()}, not within 0 to '
-                        f'{LARGEST_LABEL}: number the classes from 0.')
+                        f'{pictures.LARGEST_LABEL}: number the classes from 0.')
     return y.reshape(n).astype(numpy.int32)
 
 
