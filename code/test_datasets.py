@@ -447,6 +447,11 @@ class SearchTest(DataTest):
         for dataset in ('other.pkl', os.path.join('.', 'own.pkl'), ''):
             self.fails(dataset, repr(dataset), str(self.work), str(self.elsewhere), str(self.data),
                        'DLT_DATA_DIR')
+        for dataset, near in (('mnits', 'mnist'), ('owm.pkl', 'own.pkl'), ('digit', 'digits'),
+                              (f'{self.data}/own.plk', f'{self.data}/own.pkl')):
+            self.fails(dataset, f'there is no {dataset!r}, but there is {near!r}: ', 'mnist.pkl.gz')
+        self.fails('nothing like it', "there is no 'nothing like it': give")
+        self.fails('tune', "but there is 'tunes': ", 'Nottingham', read=datasets.find_tunes)
         del os.environ['DLT_DATA_DIR']
         self.assertEqual(datasets.search_folders(), [self.work, self.data])
         self.write('own.doc', b'')

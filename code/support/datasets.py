@@ -26,6 +26,7 @@ unpacked to more than `files.LARGEST` bytes.
 """
 
 import contextlib
+import difflib
 import hashlib
 import io
 import itertools
@@ -109,7 +110,10 @@ def named(dataset: str | os.PathLike | None, known: dict[str, Callable[[], Any]]
         return known[name]()
     path = find(name)
     if path is None:
-        raise UserError(f'there is no {name!r}: give the path of a data set, or the name of one in '
+        near = difflib.get_close_matches(name, [*known, *neighbours(name)], n=1)
+        but = f', but there is {near[0]!r}' if near else ''
+        raise UserError(f'there is no {name!r}{but}: give the path of a data set, '
+                        f'{", ".join(known)}, or the name of a file or folder in '
                         f'{", ".join(map(str, search_folders()))} (DLT_DATA_DIR adds a folder).')
     return read_other(path)
 
@@ -118,6 +122,13 @@ def find(name: str) -> Path | None:
     """The first file or folder of that name in the search folders, or where a path leads to."""
     folders = [Path()] if os.path.dirname(name) else search_folders()
     return next((f / name for f in folders if name and os.path.exists(f / name)), None)
+
+
+def neighbours(name: str) -> list[str]:
+    """What is there in place of a name or a path, in the same form."""
+    parent = os.path.dirname(name)
+    return [os.path.join(parent, other) for folder in ([parent] if parent else search_folders())
+            if os.path.isdir(folder) and os.access(folder, os.R_OK) for other in os.listdir(folder)]
 
 
 def search_folders() -> list[Path]:
