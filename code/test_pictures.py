@@ -1,6 +1,10 @@
 """Tests of the users' own pictures: folders of image files, colours, names of classes."""
 
+import importlib.util
+import io
+import json
 import os
+import unittest
 from unittest import mock
 
 from support import files
@@ -160,3 +164,62 @@ class ArraysTest(DataTest):
             self.assertEqual('from 1 to' in notices, bool(shift))
             self.assertEqual(data.classes, tuple('1234'[:n_classes]) if shift else ())
         self.fails(self.npz(x, y + 10**9, x_test=x, y_test=y + 1), 'to 1000000002, not within')
+
+
+class ParquetTest(DataTest):
+    def test_without_pyarrow(self):
+        path = self.write('a.parquet', b'')
+        with mock.patch.dict('sys.modules', pyarrow=None):
+            self.fails(path, 'pip install pyarrow; or give a folder with a folder of images')
+
+    @unittest.skipUnless(importlib.util.find_spec('pyarrow'), 'PyArrow is not installed')
+    def test_tables_of_a_hub(self):
+        import pyarrow
+        from pyarrow import parquet
+
+        def write(name, n, image='image', label='label', names=('b', 'a'), content=None):
+            images, labels = [], numpy.sort(numpy.arange(n) % 2).tolist()
+            for i, kind in enumerate(labels):
+                file = io.BytesIO()
+                shape(kind, seed=i).save(file, 'png')
+                images.append({'bytes': content or file.getvalue(), 'path': f'{i}.png'})
+            table = pyarrow.table({image: images, label: labels})
+            if names:
+                features = {'info': {'features': {label: {'names': names}}}}
+                table = table.replace_schema_metadata({'huggingface': json.dumps(features)})
+            path = self.folder / name
+            path.parent.mkdir(exist_ok=True)
+            parquet.write_table(table, path, row_group_size=5)
+            return path
+
+        def corners(pair):
+            return pair[0].reshape(-1, 2, 3, 2, 3).mean((2, 4)).reshape(-1, 4).argmax(1).tolist()
+
+        one = write('own.parquet', 600, 'img', 'fine_label')
+        data, notices = self.read(one)
+        self.assertEqual((data.classes, [len(y) for x, y in (data.train, data.valid, data.test)]),
+                         (('b', 'a'), [400, 100, 100]))
+        self.assertIn('600 images of 2 classes', notices)
+        self.assertEqual(corners(data.train), data.train[1].tolist())
+        write('hub/train-00000-of-00002.parquet', 7)
+        write('hub/train-00001-of-00002.parquet', 5)
+        write('hub/validation-00000-of-00001.parquet', 4)
+        data, _ = self.read(self.folder / 'hub')
+        self.assertEqual([len(y) for x, y in (data.train, data.valid, data.test)], [10, 4, 2])
+        write('hub/test/0000.parquet', 3)
+        data, _ = self.read(self.folder / 'hub')
+        for pair, n in ((data.train, 12), (data.valid, 4), (data.test, 3)):
+            self.assertEqual((corners(pair), len(pair[1])), (pair[1].tolist(), n))
+        self.assertEqual(self.read(write('a.parquet', 20, names=()))[0].classes, ())
+
+        for settings, part in (({'label': 'y'}, 'has the columns image, y: give'),
+                               ({'n': 0}, 'has the columns'),
+                               ({'names': ['b']}, 'names of 1 classes'),
+                               ({'content': b'no image'}, 'image 0 cannot be read as an image')):
+            self.fails(write('a.parquet', **{'n': 9} | settings), 'a.parquet', part)
+        self.fails(self.write('a.parquet', b'PAR1'), 'a.parquet: cannot be read (')
+        self.fails(write('only/test.parquet', 9).parent, 'no file to train on')
+        with mock.patch.object(files, 'LARGEST', 600 * 36 * 4 - 1), \
+                mock.patch('support.pictures.read_grey') as read_grey:
+            self.fails(one, 'more than 86399 bytes', 'DLT_IMAGE_SIZE')
+        read_grey.assert_not_called()

@@ -53,9 +53,9 @@ FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.pn
 
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution', 'optimisers',
-         'folders', 'digits', 'download', 'photos', 'pictures', 'tunes', 'midi', 'datasets',
-         'checkpoints', 'training', 'sequences', 'estimates', 'command_line', 'testing', 'utils',
-         'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp',
+         'folders', 'digits', 'download', 'photos', 'pictures', 'parquet', 'tunes', 'midi',
+         'datasets', 'checkpoints', 'training', 'sequences', 'estimates', 'command_line', 'testing',
+         'utils', 'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp',
          'convolution_demo', 'dA', 'cA', 'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais',
          'likelihood', 'rnnrbm_model', 'rnnrbm', 'rnnrbm_likelihood', 'predict', 'peers',
          'benchmark', 'reproduce', 'hostile', 'faults']

@@ -9,6 +9,7 @@
   `x_train, y_train, x_val, y_val, x_test, y_test`; the training set is enough;
 - a `.csv` as Kaggle has them, with a label and the pixels of an image in each line;
 - a folder with a folder of image files for each class, see `support.pictures`;
+- a `.parquet` with image files in it, or a folder of such;
 - `digits`, which the project draws itself, for where there is no network.
 
 Another format takes a function that gives the arrays as they are stored, and a line in `READERS`.
@@ -47,6 +48,7 @@ from support.download import DownloadError, downloaded
 from support.errors import UserError, notice
 from support.files import check_size, readable, unpacked
 from support.folders import written_atomically
+from support.parquet import parquet_files, read_parquet
 from support.pictures import SPLITS, SYNONYMS, Pair, Stored
 
 import numpy
@@ -168,10 +170,11 @@ def read_path(path: Path, name: str | None = None) -> ImageData:
     reader = READERS.get(ending)
     if path.is_dir():
         is_idx = any(idx_path(path, *file) for file in IDX_FILES)
-        reader = read_idx_folder if is_idx else pictures.read_folder
+        reader = (read_idx_folder if is_idx else read_parquet if parquet_files(path)
+                  else pictures.read_folder)
     if reader is None:
         raise UserError(f'{path}: of an unknown kind: give a folder with a folder of images for '
-                        'each class, or with IDX files, or a file with one of the endings '
+                        'each class, with IDX or Parquet files, or a file with one of the endings '
                         f'{" ".join(READERS)}.')
     with readable(path):
         stored = reader(path)
@@ -326,6 +329,7 @@ READERS: dict[str, Callable[[Path], Stored]] = {
     '.pkl': read_pickle,
     '.pkl.gz': read_pickle,
     '.csv': read_csv,
+    '.parquet': read_parquet,
 }
 
 
@@ -351,9 +355,13 @@ def checked(path: Path, stored: Stored, name: str | None = None) -> ImageData:
     for array in itertools.chain(*three):
         sha256.update(f'{array.dtype.name}{array.shape}'.encode())
         sha256.update(array.data)
+    n_classes = 1 + max(int(labels.max()) for images, labels in three)
+    n_names = len(stored.classes)
+    if stored.classes and n_classes > n_names:
+        raise UserError(f'{path}: has labels up to {n_classes - 1}, and the names of {n_names} '
+                        'classes from 0: name all of them.')
     return ImageData(name or path.name, sha256.hexdigest(), train, valid, test, image_shape,
-                     max(len(stored.classes), *[1 + int(y.max()) for x, y in three]),
-                     stored.classes)
+                     n_names or n_classes, stored.classes)
 
 
 def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:

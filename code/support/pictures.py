@@ -7,6 +7,7 @@ validation and test sets that are missing, the same ones each time. What was don
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,15 +59,31 @@ def image_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
     return int(size[1]), int(size[2] or size[1])
 
 
-def announce(path: Path, n_images: int, n_classes: int, image_shape: tuple[int, int]) -> None:
+def announce(path: Path, n_images: int, classes: Sequence[str], image_shape: tuple[int, int]
+             ) -> None:
     """Say what becomes of image files, and refuse what is too large before it is in memory."""
     height, width = image_shape
-    notice(f'{path}: {n_images} images of {n_classes} classes, taken in grey levels and at '
-           f'{height} x {width} pixels; DLT_IMAGE_SIZE sets another size.')
+    notice(f'{path}: {n_images} images{f" of {len(classes)} classes" if classes else ""}, taken in '
+           f'grey levels and at {height} x {width} pixels; DLT_IMAGE_SIZE sets another size.')
     try:
         check_size(path, 4 * n_images * height * width)  # as float32
     except UserError as error:
         raise UserError(f'{error} Or set DLT_IMAGE_SIZE to a smaller size, such as 28.') from None
+
+
+def as_arrays(rows: Iterable[tuple[Path, bytes | None, Any]], n: int, image_shape: tuple[int, int]
+            ) -> Pair:
+    """Image files as arrays, in a random order: a minibatch of one class would teach little.
+
+    :param rows: of each file the path, its content unless it is on the disk, and the label
+    :return: images uint8 (n, height, width), and labels (n,)
+    """
+    x, labels = numpy.empty((n, *image_shape), numpy.uint8), [None] * n
+    order = numpy.random.RandomState(SEED).permutation(n)
+    for place, (path, content, label) in zip(order, rows, strict=True):
+        x[place] = read_grey(path, image_shape, content)
+        labels[place] = label
+    return x, numpy.array(labels)
 
 
 def folders_in(path: Path) -> list[Path]:
@@ -102,16 +119,10 @@ def read_folder(path: Path) -> Stored:
                         'folder of its own there.')
     classes = sorted({name for pairs in files.values() for file, name in pairs}, key=natural)
     image_shape = image_size(files['train'][0][0])
-    announce(path, sum(map(len, files.values())), len(classes), image_shape)
-    rng = numpy.random.RandomState(SEED)
-    stored = {}
-    for split, pairs in files.items():
-        order = rng.permutation(len(pairs))  # a minibatch of one class would teach little
-        x = numpy.empty((len(pairs), *image_shape), numpy.uint8)
-        for i, place in enumerate(order):
-            x[i] = read_grey(pairs[place][0], image_shape)
-        stored[split] = x, numpy.array([classes.index(name) for file, name in pairs])[order]
-    return Stored(stored, tuple(classes))
+    announce(path, sum(map(len, files.values())), classes, image_shape)
+    return Stored({split: as_arrays(((file, None, classes.index(name)) for file, name in pairs),
+                                  len(pairs), image_shape)
+                   for split, pairs in files.items()}, tuple(classes))
 
 
 def in_grey(path: Path, sets: dict[str, Pair]) -> dict[str, Pair]:
