@@ -31,8 +31,8 @@ BUILDERS: dict[str, Callable[..., logistic_sgd.Classifier]] = {
 }
 
 
-def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[int, int],
-                                                 list[str]]:
+def load_classifier(output_folder: str
+                    ) -> tuple[logistic_sgd.Classifier, tuple[int, int], list[str]]:
     """The model that a run left in its folder, the shape of its images, the names of its classes.
 
     :raises UserError: when the folder holds no run of a supervised script
@@ -51,10 +51,11 @@ def load_classifier(output_folder: str) -> tuple[logistic_sgd.Classifier, tuple[
         raise UserError(f'{output_folder} holds a record in which images of shape {image_shape} '
                         f'do not fit a model of {n_pixels} inputs: train it again')
     n_classes = sizes.get('n_out') or sizes['n_outs']
-    classes = data.get('classes') or [str(k) for k in range(n_classes)]
-    if len(classes) != n_classes:
-        raise UserError(f'{output_folder} holds a record in which {len(classes)} names of classes '
-                        f'do not fit a model of {n_classes} classes: train it again')
+    names = data.get('classes')
+    if names is not None and not (isinstance(names, list) and len(names) == n_classes):
+        raise UserError(f'{output_folder} holds a record in which the names of the classes do not '
+                        f'fit a model of {n_classes} classes: train it again')
+    classes = [str(name) for name in names or range(n_classes)]
     return classifier, tuple(image_shape), classes
 
 

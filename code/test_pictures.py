@@ -7,9 +7,9 @@ import os
 import unittest
 from unittest import mock
 
-from support import files
+from support import files, pictures
 from support.errors import UserError
-from support.folders import read_record
+from support.folders import read_record, write_json
 from support.testing import printed
 
 import numpy
@@ -90,8 +90,9 @@ class FolderTest(DataTest):
 
     def test_mistakes(self):
         self.shapes.mkdir()
-        self.fails(self.shapes, 'holds no images to train on', 'a folder of its own')
         shape(0).save(self.shapes / 'a.png')
+        self.fails(self.shapes, 'a folder of images for each class, with IDX or Parquet files, or')
+        (self.shapes / 'class').mkdir()
         self.fails(self.shapes, 'holds no images to train on', 'a folder of its own')
         self.draw(n=2)
         self.assertEqual(len(self.read(self.shapes)[0].train[1]), 4)
@@ -117,6 +118,15 @@ class FolderTest(DataTest):
         (self.shapes / 'shape 2').rename(self.shapes / 'square')
         with self.assertRaisesRegex(UserError, 'are shape 1, shape 10, square, those that the'):
             self.read(str(self.shapes), lambda dataset: predict.predict(output, dataset=dataset))
+        record = read_record(output)
+        for classes in (['one'], 3, 'abc'):
+            record['data']['classes'] = classes
+            write_json(self.work / 'out' / 'run.json', record)
+            with self.assertRaisesRegex(UserError, 'names of the classes do not fit a model of 3'):
+                predict.load_classifier(output)
+        self.assertEqual([sorted(names, key=pictures.natural) for names in
+                          (['2', '10', '02', '1'], ['b', '3a', 'a\u00b2', ''])],
+                         [['1', '02', '2', '10'], ['', '3a', 'a\u00b2', 'b']])
 
 
 class ArraysTest(DataTest):

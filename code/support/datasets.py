@@ -169,9 +169,12 @@ def read_path(path: Path, name: str | None = None) -> ImageData:
     ending = next((end for end in READERS if path.name.lower().endswith(end)), '')
     reader = READERS.get(ending)
     if path.is_dir():
-        is_idx = any(idx_path(path, *file) for file in IDX_FILES)
-        reader = (read_idx_folder if is_idx else read_parquet if parquet_files(path)
-                  else pictures.read_folder)
+        if any(idx_path(path, *file) for file in IDX_FILES):
+            reader = read_idx_folder
+        elif parquet_files(path):
+            reader = read_parquet
+        else:
+            reader = pictures.read_folder if pictures.folders_in(path) else None
     if reader is None:
         raise UserError(f'{path}: of an unknown kind: give a folder with a folder of images for '
                         'each class, with IDX or Parquet files, or a file with one of the endings '

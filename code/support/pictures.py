@@ -71,8 +71,8 @@ def announce(path: Path, n_images: int, classes: Sequence[str], image_shape: tup
         raise UserError(f'{error} Or set DLT_IMAGE_SIZE to a smaller size, such as 28.') from None
 
 
-def as_arrays(rows: Iterable[tuple[Path, bytes | None, Any]], n: int, image_shape: tuple[int, int]
-            ) -> Pair:
+def as_arrays(rows: Iterable[tuple[Path, bytes | None, Any]], n: int,
+              image_shape: tuple[int, int]) -> Pair:
     """Image files as arrays, in a random order: a minibatch of one class would teach little.
 
     :param rows: of each file the path, its content unless it is on the disk, and the label
@@ -92,9 +92,9 @@ def folders_in(path: Path) -> list[Path]:
                   if folder.is_dir() and not folder.name.startswith(('.', '__')))
 
 
-def natural(name: str) -> list[str | int]:
-    """The key that sorts `shape 2` before `shape 10`."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]
+def natural(name: str) -> tuple[list[str | int], str]:
+    """The key that sorts `shape 2` before `shape 10`, and no two names as equal."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)], name
 
 
 def read_folder(path: Path) -> Stored:
@@ -121,7 +121,7 @@ def read_folder(path: Path) -> Stored:
     image_shape = image_size(files['train'][0][0])
     announce(path, sum(map(len, files.values())), classes, image_shape)
     return Stored({split: as_arrays(((file, None, classes.index(name)) for file, name in pairs),
-                                  len(pairs), image_shape)
+                                    len(pairs), image_shape)
                    for split, pairs in files.items()}, tuple(classes))
 
 
