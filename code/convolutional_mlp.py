@@ -33,8 +33,8 @@ from typing import Any
 from support import command_line, engine, training
 from support.checkpoints import Run, resumable
 from support.convolution import conv2d, max_pool_2d
-from support.errors import UserError, check
-from support.optimisers import sgd_updates
+from support.errors import UserError, check, choose
+from support.optimisers import OPTIMISERS
 
 import numpy
 import pytensor as theano
@@ -152,9 +152,9 @@ def save_first_filters(path: Path, classifier: LeNet) -> None:
 
 @resumable
 def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None = None,
-          nkerns: tuple[int, int] = (20, 50), batch_size: int = 500, seed: int | None = None,
-          output_folder: str = 'convolutional_mlp_output', resume: bool = False,
-          overwrite: bool = False) -> training.Result:
+          nkerns: tuple[int, int] = (20, 50), batch_size: int = 500, optimiser: str = 'sgd',
+          seed: int | None = None, output_folder: str = 'convolutional_mlp_output',
+          resume: bool = False, overwrite: bool = False) -> training.Result:
     """Train LeNet by minibatch stochastic gradient descent.
 
     :param learning_rate: length of a step down the gradient
@@ -162,6 +162,8 @@ def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None =
     :param dataset: MNIST when left out; a file or a folder of images, or digits
     :param nkerns: number of feature maps of the two convolutional layers
     :param batch_size: examples in a minibatch
+    :param optimiser: sgd, momentum, nesterov, rmsprop or adam; the last two are for learning rates
+        of about 0.001
     :param seed: of the initial weights; 23455 when left out
     :param output_folder: for checkpoints, the best model, the history and a picture of filters
     :param resume: go on with the run in the output folder
@@ -171,6 +173,7 @@ def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None =
     settings = dict(locals())
     check(0, learning_rate=learning_rate, n_epochs=n_epochs, seed=seed)
     check(1, nkerns=nkerns, batch_size=batch_size)
+    updates = choose(OPTIMISERS, optimiser=optimiser)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
@@ -184,7 +187,7 @@ def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None =
 
     train_model = engine.function(
         inputs=[index], outputs=cost,
-        updates=sgd_updates(cost, classifier.params, learning_rate),
+        updates=updates(classifier.params, T.grad(cost, classifier.params), learning_rate),
         givens=minibatch_givens(x, y, data[0], index, batch_size))
     validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)
 

@@ -22,8 +22,8 @@ from typing import Any, Protocol
 
 from support import command_line, datasets, engine, training
 from support.checkpoints import Run, resumable
-from support.errors import check
-from support.optimisers import sgd_updates
+from support.errors import check, choose
+from support.optimisers import OPTIMISERS
 
 import numpy
 import pytensor as theano
@@ -186,7 +186,7 @@ def scoring_functions(errors: T.TensorVariable, x: T.TensorVariable, y: T.Tensor
 
 @resumable
 def train(learning_rate: float = 0.13, n_epochs: int = 1000, dataset: str | None = None,
-          batch_size: int = 600, seed: int | None = None,
+          batch_size: int = 600, optimiser: str = 'sgd', seed: int | None = None,
           output_folder: str = 'logistic_sgd_output', resume: bool = False,
           overwrite: bool = False) -> training.Result:
     """Train logistic regression by minibatch stochastic gradient descent.
@@ -195,6 +195,8 @@ def train(learning_rate: float = 0.13, n_epochs: int = 1000, dataset: str | None
     :param n_epochs: passes through the training set, at most
     :param dataset: MNIST when left out; a file or a folder of images, or digits
     :param batch_size: examples in a minibatch
+    :param optimiser: sgd, momentum, nesterov, rmsprop or adam; the last two are for learning rates
+        of about 0.001
     :param seed: of no effect: there is nothing random in this script
     :param output_folder: for checkpoints, the best model and the history
     :param resume: go on with the run in the output folder
@@ -203,6 +205,7 @@ def train(learning_rate: float = 0.13, n_epochs: int = 1000, dataset: str | None
     seed = 0 if seed is None else seed
     settings = dict(locals())
     check(0, learning_rate=learning_rate, n_epochs=n_epochs, seed=seed)
+    updates = choose(OPTIMISERS, optimiser=optimiser)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
@@ -215,7 +218,7 @@ def train(learning_rate: float = 0.13, n_epochs: int = 1000, dataset: str | None
 
     train_model = engine.function(
         inputs=[index], outputs=cost,
-        updates=sgd_updates(cost, classifier.params, learning_rate),
+        updates=updates(classifier.params, T.grad(cost, classifier.params), learning_rate),
         givens=minibatch_givens(x, y, data[0], index, batch_size))
     validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)
 

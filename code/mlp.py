@@ -20,8 +20,8 @@ from typing import Any
 
 from support import command_line, engine, training
 from support.checkpoints import Run, resumable
-from support.errors import check
-from support.optimisers import sgd_updates
+from support.errors import check, choose
+from support.optimisers import OPTIMISERS
 
 import numpy
 import pytensor as theano
@@ -101,8 +101,9 @@ def build(n_in: int, n_hidden: int, n_out: int) -> MLP:
 @resumable
 def train(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0.0001,
           n_epochs: int = 1000, dataset: str | None = None, batch_size: int = 20,
-          n_hidden: int = 500, seed: int | None = None, output_folder: str = 'mlp_output',
-          resume: bool = False, overwrite: bool = False) -> training.Result:
+          n_hidden: int = 500, optimiser: str = 'sgd', seed: int | None = None,
+          output_folder: str = 'mlp_output', resume: bool = False,
+          overwrite: bool = False) -> training.Result:
     """Train a multilayer perceptron by minibatch stochastic gradient descent.
 
     :param learning_rate: length of a step down the gradient
@@ -112,6 +113,8 @@ def train(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0.00
     :param dataset: MNIST when left out; a file or a folder of images, or digits
     :param batch_size: examples in a minibatch
     :param n_hidden: number of hidden units
+    :param optimiser: sgd, momentum, nesterov, rmsprop or adam; the last two are for learning rates
+        of about 0.001
     :param seed: of the initial weights; 1234 when left out
     :param output_folder: for checkpoints, the best model and the history
     :param resume: go on with the run in the output folder
@@ -122,6 +125,7 @@ def train(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0.00
     check(0, learning_rate=learning_rate, L1_reg=L1_reg, L2_reg=L2_reg, n_epochs=n_epochs,
           seed=seed)
     check(1, n_hidden=n_hidden)
+    updates = choose(OPTIMISERS, optimiser=optimiser)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
@@ -136,7 +140,7 @@ def train(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0.00
 
     train_model = engine.function(
         inputs=[index], outputs=cost,
-        updates=sgd_updates(cost, classifier.params, learning_rate),
+        updates=updates(classifier.params, T.grad(cost, classifier.params), learning_rate),
         givens=minibatch_givens(x, y, data[0], index, batch_size))
     validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)
 

@@ -6,6 +6,8 @@ import sys
 import unittest
 from unittest import mock
 
+from support.errors import UserError
+from support.optimisers import OPTIMISERS
 from support.testing import (
     CODE_FOLDER,
     REFERENCE_MODE,
@@ -132,3 +134,16 @@ class TestTraining(TestCase):
                                  givens={result.model.input: valid_x})
         self.assertAlmostEqual(100 * float(numpy.mean(numpy.asarray(errors(), dtype='float64'))),
                                result.scores['best_validation_error'])
+
+    def test_optimisers(self):
+        costs = {}
+        with mock.patch('support.datasets.read', return_value=small_images()) as read:
+            for name in OPTIMISERS:
+                result, _ = self.train(None, n_epochs=10, batch_size=20, learning_rate=.02,
+                                       optimiser=name, overwrite=True)
+                costs[name] = result.history[-1]['cost']
+            read.side_effect = AssertionError
+            with self.assertRaisesRegex(UserError, '`optimiser` is adan, but has to be one of '):
+                self.train(None, optimiser='adan', overwrite=True)
+        self.assertLess(max(costs.values()), costs['sgd'] + 1e-9)
+        self.assertEqual(len(set(costs.values())), len(OPTIMISERS))

@@ -11,8 +11,8 @@ from unittest import mock
 
 from support import checkpoints, datasets, engine, folders, training
 from support.errors import UserError, check
-from support.optimisers import clipped, momentum_updates, sgd_updates
-from support.testing import REFERENCE_MODE, TestCase, printed, small_images, until_failure
+from support.optimisers import sgd_updates
+from support.testing import TestCase, printed, small_images, until_failure
 
 import numpy
 import pytensor as theano
@@ -210,34 +210,6 @@ class TestParts(TestCase):
                 self.assertRaisesRegex(UserError, '`n_epochs` is -1'):
             sgd_optimization_mnist(n_epochs=-1, output_folder=str(self.folder / 'out'))
         self.assertEqual(list(self.folder.iterdir()), [])
-
-    def test_sgd_updates(self):
-        start = numpy.array([1.0, -2.0, 0.5])
-        for rate in (0.25, T.constant(0.25, dtype='float64')):
-            u = theano.shared(start.astype('float32'), name='u')
-            v = theano.shared(start, name='v')
-            updates = sgd_updates(T.sum(u ** 2) / 2 + 3 * T.sum(v), [u, v], rate)
-            self.assertEqual([param for param, _ in updates], [u, v])
-            for param, new in updates:  # a learning rate of another precision changes no type
-                self.assertEqual(new.type.dtype, param.type.dtype)
-            new_u, new_v = theano.function([], [new for _, new in updates],
-                                          mode=REFERENCE_MODE)()
-            self.assertEqual(new_u.tolist(), (start * 0.75).tolist())
-            self.assertEqual(new_v.tolist(), (start - 0.75).tolist())
-
-    def test_momentum_and_clipping(self):
-        W = theano.shared(numpy.array([1., -2.]), name='W')
-        cost = T.sum(W ** 2) / 2
-        gradients = clipped([W * 1.], 1.5)
-        step = theano.function([], cost, updates=momentum_updates([W], gradients, 0.1, 0.9),
-                               mode=REFERENCE_MODE)
-        w, velocity = numpy.array([1., -2.]), numpy.zeros(2)
-        for _ in range(20):
-            step()
-            gradient = w * min(1, 1.5 / numpy.sqrt(numpy.sum(w ** 2)))
-            velocity = 0.9 * velocity - 0.1 * gradient
-            w = w + velocity
-            numpy.testing.assert_allclose(W.get_value(), w, rtol=1e-6)
 
     def test_plot_history(self):
         rows = [{'stage': 'pre-training layer 0', 'epoch': 1, 'cost': 3.0},

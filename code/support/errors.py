@@ -2,7 +2,8 @@
 
 import re
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy
 
@@ -30,6 +31,8 @@ class UserError(ValueError):
                       str(self))
 
 
+Entry = TypeVar('Entry')
+
 MOST = 10 ** 9  # that a setting may be: the sizes of a matrix are then numbers of 64 bits
 
 
@@ -48,3 +51,14 @@ def check(low: float, high: float = MOST, /, **settings: Any) -> None:
 def notice(message: str) -> None:
     """Say on stderr, on one line, what was done that the user may not expect."""
     print(printable(f'NOTICE: {message}'), file=sys.stderr, flush=True)
+
+
+def choose(table: Mapping[str, Entry], /, **setting: str) -> Entry:
+    """The entry of a table that a setting, one keyword argument, gives the name of.
+
+    :raises UserError: when it is none of the names in the table
+    """
+    (name, value), = setting.items()
+    if value not in table:
+        raise UserError(f'`{name}` is {value}, but has to be one of {", ".join(table)}')
+    return table[value]
