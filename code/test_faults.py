@@ -117,6 +117,10 @@ class TestRecords(TestCase):
                         {'model': {'n_in': 49}}, {'model': {'n_in': 4.5, 'n_hidden': 2,
                                                             'n_out': 3}},
                         {'model': {'n_in': 49, 'n_hidden': -2, 'n_out': 3}}, {'model': []},
+                        {'model': {'n_in': 49, 'n_hidden': [], 'n_out': 3}},
+                        {'model': {'n_in': 49, 'n_hidden': [2, [2]], 'n_out': 3}},
+                        {'model': {'n_in': 49, 'n_hidden': 2, 'n_out': 3, 'activation': 'eval'}},
+                        {'model': {'n_in': 49, 'n_hidden': 2, 'n_out': 3, 'activation': []}},
                         {'model': {'n_in': 10 ** 9, 'n_hidden': 10 ** 9, 'n_out': 3}},
                         {'files': ['../../precious']}, {'files': [3]}, {'status': 3}):
             with self.subTest(**changed):
