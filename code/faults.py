@@ -441,6 +441,8 @@ def try_faults(only: tuple[str, ...] = (), seed: int = 0, kills: int = 100, minu
     :param forever: begin again with the next seed, until Ctrl-C, however long it takes
     :param case: the number of one case, to try it alone
     """
+    if hostile.hypothesis is None:
+        raise UserError('Hypothesis is needed: pip install -r requirements-dev.txt')
     check(1, kills=kills)
     check(0, minutes=minutes, seed=seed)
     if unknown := set(only) - set(KINDS):
