@@ -4,6 +4,7 @@
 # make test                                 install what is needed and run the tests
 # make doc                                  build the book, doc/_build/html/index.html
 # make venv                                 only install
+# make mutants                              hours: which errors in the code no test notices
 # PYTHON=python3.12 make ...                with another interpreter
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ part-2 := $(wordlist 8,14,$(SHORTER))
 part-3 := $(wordlist 15,21,$(SHORTER))
 part-4 := $(wordlist 22,99,$(SHORTER))
 
-.PHONY: run reproduce test doc venv lint clean $(LONGEST) $(PARTS:%=part-%)
+.PHONY: run reproduce test mutants doc venv lint clean $(LONGEST) $(PARTS:%=part-%)
 
 run: venv
 	$(BIN)/python code/$(SCRIPT).py $(ARGS)
@@ -39,6 +40,10 @@ test: venv
 $(LONGEST) $(PARTS:%=part-%):
 	@echo 'nosetests $(or $($@),$@)'
 	@$(FOR_TESTS) $(BIN)/nosetests $(or $($@),$@) $(ARGS)
+
+mutants: .venv/dev-complete
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.4,<9'
+	$(FOR_TESTS) $(BIN)/python .ci/mutants.py $(ARGS)
 
 venv: .venv/complete
 
