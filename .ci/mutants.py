@@ -1,8 +1,8 @@
 """How many of the errors that could be made in the code the tests would notice.
 
 ``python .ci/mutants.py --sample 40`` changes the code in one place, a sign, a number, a comparison,
-and runs the tests that belong to the file, 40 times for each file of ``TESTS``, and prints the changes
-that no test has noticed. It needs ``cosmic-ray``, and works on a copy of what is committed.
+and runs the tests that belong to the file: 40 times for each file of ``TESTS``. It prints the
+changes that no test has noticed. It needs ``cosmic-ray``, and works on a copy of what is committed.
 """
 
 import argparse

@@ -334,7 +334,7 @@ def set_to(function: Callable[..., Any], options: dict[str, list[str]]) -> None:
 KINDS: dict[str, Callable[..., Cases]] = {kind.__name__: kind for kind in (
     kills, settings, surroundings, signals, disks, hostile.records, hostile.tunes,
     hostile.checkpoints, hostile.models, hostile.images, hostile.pictures, hostile.damaged_images,
-    hostile.pickles, hostile.damaged_pictures, output_folders)}
+    hostile.collections, hostile.pickles, hostile.damaged_pictures, output_folders)}
 
 
 def attempt(case: Case, place: Path) -> tuple[int, str]:

@@ -6,8 +6,10 @@ exception where the promise is not kept.
 
 import contextlib
 import copy
+import csv
 import functools
 import gzip
+import importlib.util
 import io
 import itertools
 import json
@@ -425,6 +427,97 @@ def damaged_pictures(rng: random.Random, place: Path) -> Cases:
             good = Path('picture').read_bytes()
         yield f'{form}, damaged', for_all(damaged(good), rng, refused_or_grey)
     yield 'random bytes', for_all(st.binary(), rng, refused_or_grey)
+
+
+# Folders and tables of pictures -----------------------------------------------------------------
+
+def drawn(level: int = 9) -> bytes:
+    """A picture of 6 x 6 pixels of this grey."""
+    stream = io.BytesIO()
+    Image.new('L', (6, 6), level).save(stream, 'png')
+    return stream.getvalue()
+
+
+def folder(change: Callable[[Path], Any] = str) -> str:
+    """Write a folder of pictures of two classes, and change something about one picture."""
+    shutil.rmtree('shapes', ignore_errors=True)
+    for name, i in itertools.product('ab', range(6)):
+        os.makedirs(f'shapes/{name}', exist_ok=True)
+        put(f'shapes/{name}/{i}.png', drawn(9 * i))
+    change(Path('shapes/b/3.png'))
+    return 'shapes'
+
+
+def table(*lines: bytes, header: bytes = b'label,a,b,c,d') -> bytes:
+    """A table of images of 2 x 2 pixels, with some further lines."""
+    return b'\n'.join([header, *[b'%d,1,2,3,%d' % (i % 3, i) for i in range(9)], *lines])
+
+
+def as_csv_reads(content: bytes) -> None:
+    """See that a table is refused, or holds the numbers that Python's module reads from it."""
+    data = outcome(datasets.read, put('a.csv', content))
+    if not isinstance(data, UserError):
+        text = io.StringIO(content.decode('utf-8-sig'), newline='')
+        rows = [row for row in csv.reader(text) if row][1:]
+        wanted = numpy.array(sorted([float(value) for value in row] for row in rows))
+        wanted[:, 0] -= wanted[:, 0].min()  # classes may be counted from 1
+        found = [numpy.column_stack([y, 256 * x]) for x, y in (data.train, data.valid, data.test)]
+        numpy.testing.assert_array_equal(sorted(numpy.concatenate(found).tolist()), wanted)
+
+
+def as_parquet(content: bytes) -> None:
+    """See that a table of PyArrow's is refused, or holds grey levels."""
+    data = outcome(datasets.read, put('a.parquet', content))
+    expect(isinstance(data, UserError) or 0 <= data.train[0].min() <= data.train[0].max() < 1)
+
+
+def collections(rng: random.Random, place: Path) -> Cases:
+    """Folders and tables of pictures that are not what they say."""
+    changes: dict[str, Callable[[Path], Any]] = {
+        'a picture that is none': lambda path: path.write_bytes(b'MZ'),
+        'a picture of 2**32 pixels': lambda path: path.write_bytes(
+            b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\0\0\0\0'),
+        'a picture without end': lambda path: path.write_bytes(drawn()[:-30]),
+        'a link to itself': lambda path: (path.unlink(), path.symlink_to(path.name)),
+        'a folder in place of one': lambda path: (path.unlink(), path.mkdir()),
+        'a pipe in place of one': lambda path: (path.unlink(), os.mkfifo(path)),
+        'no picture': lambda path: shutil.rmtree(path.parent.parent),
+        'no class': lambda path: [file.rename(Path('shapes', f'{file.parent.name}{file.name}'))
+                                  for file in Path('shapes').glob('?/*')]}
+    for name, change in changes.items():
+        yield f'folder with {name}', refused(datasets.read, partial(folder, change))
+    odd = {'a line break': 'b\nc', 'a bell': 'b\a', 'other bytes': os.fsdecode(b'\xff'),
+           'no Latin': '字', 'a long one': 'b' * 250}
+    for name, other in odd.items():
+        def rename(path, other=other):
+            path.parent.rename(Path('shapes', other))
+
+        yield f'folder whose name has {name}', lambda rename=rename: outcome(
+            datasets.read, folder(rename))
+    yield 'folder, damaged', for_all(damaged(drawn()), rng, lambda content: outcome(
+        datasets.read, folder(lambda path: path.write_bytes(content))))
+
+    for name, content in {
+            'a short line': table(b'1,2,3'), 'a long line': table(b'1,2,3,4,5,6'),
+            'pixels of 256': table(b'1,2,3,4,256'), 'pixels below 0': table(b'1,2,3,4,-1'),
+            'parts of pixels': table(b'1,2,3,4,.5'), 'labels below 0': table(b'-1,2,3,4,5'),
+            'words': table(b'one,2,3,4,5'), 'NaN': table(b'1,2,3,4,nan'), 'zeros': ZEROS,
+            'labels of 10**12': table(b'1000000000000,2,3,4,5'), 'a long name': b'label' * 10**7,
+            'UTF-16': table().decode().encode('utf-16'), 'no label': table(header=b'a,b,c,d,e'),
+            'no images': b'label,a,b\n', 'a bomb': BOMB, 'one line': table()[:23],
+            'no pixels': b'label\n1\n2\n3\n4\n5\n6\n7\n'}.items():
+        yield f'table with {name}', refused(datasets.read, partial(put, 'a.csv', content))
+    for _ in range(2):
+        yield 'table, damaged', for_all(damaged(table()), rng, as_csv_reads)
+
+    if importlib.util.find_spec('pyarrow'):
+        from pyarrow import parquet
+        from pyarrow import table as arrow
+        whole = io.BytesIO()
+        parquet.write_table(arrow({'image': [{'bytes': drawn(i)} for i in range(9)],
+                                   'label': Y}), whole)
+        yield 'Parquet', partial(as_parquet, whole.getvalue())
+        yield 'Parquet, damaged', for_all(damaged(whole.getvalue()), rng, as_parquet)
 
 
 # What a run has left ----------------------------------------------------------------------------

@@ -114,6 +114,10 @@ def read_folder(path: Path) -> Stored:
     files = {split: [(file, folder.name) for folder in folders for file in sorted(folder.rglob('*'))
                      if file.suffix.lower() in endings and not file.name.startswith('.')]
              for split, folders in sets.items() if split in SPLITS and folders}
+    for pairs in files.values():
+        for file, _ in pairs:
+            if not file.is_file():  # but a folder, a broken link, or a pipe, which has no end
+                raise UserError(f'{file}: is not a file: mend or remove it.')
     if not files.get('train'):
         raise UserError(f'{path}: holds no images to train on: put those of each class into a '
                         'folder of its own there.')
