@@ -116,6 +116,11 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: 
           overwrite: bool = False) -> training.Result:
     """Pretrain a stack of RBMs layer by layer, then finetune it as a multilayer perceptron.
 
+    For example::
+
+        python code/DBN.py --dataset digits --hidden-layers-sizes 300 300
+        python code/DBN.py --pretraining-epochs 10 --k 5 --output-folder CD5_output
+
     :param finetune_lr: length of a step down the gradient in finetuning
     :param pretraining_epochs: passes through the training set for each layer
     :param pretrain_lr: length of a step in pretraining

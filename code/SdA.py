@@ -97,6 +97,11 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 15, pretrain_lr: f
           overwrite: bool = False) -> training.Result:
     """Pretrain a stack of denoising auto-encoders layer by layer, then finetune it as a whole.
 
+    For example::
+
+        python code/SdA.py --dataset digits --pretraining-epochs 2 --training-epochs 5
+        python code/SdA.py --resume
+
     :param finetune_lr: length of a step down the gradient in finetuning
     :param pretraining_epochs: passes through the training set for each layer
     :param pretrain_lr: length of a step down the gradient in pretraining

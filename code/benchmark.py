@@ -272,6 +272,11 @@ def benchmark(repeats: int = 9, peers: bool = False, only: tuple[str, ...] = (),
               record: Path | None = None) -> None:
     """Print microseconds an update, those of the floor, and their ratio.
 
+    For example::
+
+        python code/benchmark.py --only logistic RBM
+        python code/benchmark.py --peers --repeats 5
+
     :param repeats: timed calls for each line; medians are printed
     :param peers: time PyTorch at the same steps as well
     :param only: only lines in whose name one of these words occurs

@@ -91,6 +91,11 @@ def train(learning_rate: float = 0.01, training_epochs: int = 20, dataset: str |
           overwrite: bool = False) -> training.Result:
     """Train a contractive auto-encoder, and draw its filters.
 
+    For example::
+
+        python code/cA.py --training-epochs 5 --output-folder short_output
+        python code/cA.py --contraction-level 0.5 --output-folder strong_output
+
     :param learning_rate: length of a step down the gradient
     :param training_epochs: passes through the training set
     :param dataset: MNIST when left out; a file or a folder of images, or digits

@@ -168,6 +168,11 @@ def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None =
           overwrite: bool = False) -> training.Result:
     """Train LeNet by minibatch stochastic gradient descent.
 
+    For example::
+
+        python code/convolutional_mlp.py --n-epochs 5
+        python code/convolutional_mlp.py --dataset shapes/ --output-folder shapes_output
+
     :param learning_rate: length of a step down the gradient
     :param n_epochs: passes through the training set, at most
     :param dataset: MNIST when left out; a file or a folder of images, or digits

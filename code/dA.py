@@ -176,6 +176,11 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
           overwrite: bool = False) -> training.Result:
     """Train one auto-encoder without and one with corruption, and draw the filters of both.
 
+    For example::
+
+        python code/dA.py --training-epochs 5 --output-folder short_output
+        python code/dA.py --dataset digits --batch-size 10
+
     :param learning_rate: length of a step down the gradient
     :param training_epochs: passes through the training set
     :param dataset: MNIST when left out; a file or a folder of images, or digits

@@ -434,6 +434,11 @@ def try_faults(only: tuple[str, ...] = (), seed: int = 0, kills: int = 100, minu
                forever: bool = False, case: int | None = None) -> None:
     """Try every kind of fault, and print a table of what has held.
 
+    For example::
+
+        python code/faults.py --minutes 5
+        python code/faults.py --only images tunes --forever
+
     :param only: kinds to try; all when left out
     :param seed: of everything that is drawn at random
     :param kills: how often scripts are killed

@@ -107,6 +107,11 @@ def train(learning_rate: float = 0.001, training_epochs: int = 15, dataset: str 
           overwrite: bool = False) -> training.Result:
     """Train an RBM with Gaussian visible units on standardised images, and sample it.
 
+    For example::
+
+        python code/gaussian_rbm.py --training-epochs 3
+        python code/gaussian_rbm.py --n-hidden 200 --output-folder small_output
+
     :param learning_rate: length of a step down the gradient
     :param training_epochs: passes through the training set
     :param dataset: MNIST when left out; a file or a folder of images, or digits

@@ -144,6 +144,7 @@ X, Y = numpy.arange(9 * 16, dtype='uint8').reshape(9, 4, 4), numpy.arange(9, dty
 TRIPLE = (((X / 256).astype('f4'), Y.astype(int)),) * 3
 ZEROS = bytes(2 ** 20)
 BOMB = gzip.compress(ZEROS, 1) * 2500  # of 2.6 GB
+LARGE_PNG = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\0\0\0\0'
 
 
 def npy(array: Any) -> bytes:
@@ -407,7 +408,7 @@ def pictures(rng: random.Random, place: Path) -> Cases:
         if mode not in ('I', 'F', 'I;16') or form in ('png', 'tiff'):  # others save white
             yield f'{mode} in {form}', partial(picture, mode, form)
     for name, content in {
-            'PNG of 2**32 pixels': b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\0\0\0\0',
+            'PNG of 2**32 pixels': LARGE_PNG,
             'PPM of 3.6 * 10**9 pixels': b'P5 60000 60000 255\n', 'SVG': b'<svg/>', 'nothing': b'',
             'PPM of 10**8 pixels': b'P5 10000 10000 255\n' + ZEROS, 'BMP': b'BM' + b'\xff' * 60,
             'EPS': b'%!PS-Adobe-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n'}.items():
@@ -473,14 +474,17 @@ def as_parquet(content: bytes) -> None:
 
 def collections(rng: random.Random, place: Path) -> Cases:
     """Folders and tables of pictures that are not what they say."""
+    def replace(make: Callable[[Path], Any], path: Path) -> None:
+        path.unlink()
+        make(path)
+
     changes: dict[str, Callable[[Path], Any]] = {
         'a picture that is none': lambda path: path.write_bytes(b'MZ'),
-        'a picture of 2**32 pixels': lambda path: path.write_bytes(
-            b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\0\0\0\0'),
+        'a picture of 2**32 pixels': lambda path: path.write_bytes(LARGE_PNG),
         'a picture without end': lambda path: path.write_bytes(drawn()[:-30]),
-        'a link to itself': lambda path: (path.unlink(), path.symlink_to(path.name)),
-        'a folder in place of one': lambda path: (path.unlink(), path.mkdir()),
-        'a pipe in place of one': lambda path: (path.unlink(), os.mkfifo(path)),
+        'a link to itself': partial(replace, lambda path: path.symlink_to(path.name)),
+        'a folder in place of one': partial(replace, Path.mkdir),
+        'a pipe in place of one': partial(replace, os.mkfifo),
         'no picture': lambda path: shutil.rmtree(path.parent.parent),
         'no class': lambda path: [file.rename(Path('shapes', f'{file.parent.name}{file.name}'))
                                   for file in Path('shapes').glob('?/*')]}
@@ -489,11 +493,8 @@ def collections(rng: random.Random, place: Path) -> Cases:
     odd = {'a line break': 'b\nc', 'a bell': 'b\a', 'other bytes': os.fsdecode(b'\xff'),
            'no Latin': '字', 'a long one': 'b' * 250}
     for name, other in odd.items():
-        def rename(path, other=other):
-            path.parent.rename(Path('shapes', other))
-
-        yield f'folder whose name has {name}', lambda rename=rename: outcome(
-            datasets.read, folder(rename))
+        yield f'folder whose name has {name}', partial(outcome, lambda other=other: datasets.read(
+            folder(lambda path: path.parent.rename(Path('shapes', other)))))
     yield 'folder, damaged', for_all(damaged(drawn()), rng, lambda content: outcome(
         datasets.read, folder(lambda path: path.write_bytes(content))))
 

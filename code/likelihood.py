@@ -104,6 +104,11 @@ def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
     with an interval of three standard errors on either side. Results go to ais.json beside the
     model.
 
+    For example::
+
+        python code/likelihood.py --model rbm_plots
+        python code/likelihood.py --model rbm_plots --n-temperatures 2000 --n-chains 100
+
     :param model: output folder of a run of rbm.py or DBN.py
     :param dataset: whose training set gives the model to start from, and whose test set is
         measured; MNIST when left out

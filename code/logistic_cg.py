@@ -91,6 +91,11 @@ def train(n_epochs: int = 50, dataset: str | None = None, batch_size: int = 600,
           resume: bool = False, overwrite: bool = False) -> training.Result:
     """Train logistic regression by SciPy's nonlinear conjugate gradients.
 
+    For example::
+
+        python code/logistic_cg.py --dataset digits
+        python code/logistic_cg.py --dataset my_images.npz --output-folder mine_output
+
     :param n_epochs: iterations of conjugate gradients, at most
     :param dataset: MNIST when left out; a file or a folder of images, or digits
     :param batch_size: examples whose gradient is computed at a time

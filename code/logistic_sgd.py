@@ -191,6 +191,11 @@ def train(learning_rate: float = 0.13, n_epochs: int = 1000, dataset: str | None
           overwrite: bool = False) -> training.Result:
     """Train logistic regression by minibatch stochastic gradient descent.
 
+    For example::
+
+        python code/logistic_sgd.py --dataset digits --n-epochs 20
+        python code/logistic_sgd.py --optimiser adam --learning-rate 0.001
+
     :param learning_rate: length of a step down the gradient
     :param n_epochs: passes through the training set, at most
     :param dataset: MNIST when left out; a file or a folder of images, or digits

@@ -164,6 +164,11 @@ def train(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0.00
           resume: bool = False, overwrite: bool = False) -> training.Result:
     """Train a multilayer perceptron by minibatch stochastic gradient descent.
 
+    For example::
+
+        python code/mlp.py --dataset digits --n-epochs 10
+        python code/mlp.py --n-hidden 500 300 --activation relu --dropout 0.2
+
     :param learning_rate: length of a step down the gradient
     :param L1_reg: weight of the L1 norm of the weights in the cost
     :param L2_reg: weight of the squared L2 norm of the weights in the cost

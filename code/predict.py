@@ -63,6 +63,11 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
             invert: bool = False) -> numpy.ndarray:
     """Classify images with a model that was trained before.
 
+    For example::
+
+        python code/predict.py --output-folder mlp_output
+        python code/predict.py --output-folder mlp_output --images seven.png
+
     :param output_folder: of a run of logistic_sgd.py, logistic_cg.py, mlp.py,
         convolutional_mlp.py, SdA.py or DBN.py
     :param images: image files; when there are none, the test set is classified

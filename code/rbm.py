@@ -283,6 +283,11 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
           overwrite: bool = False) -> training.Result:
     """Train a restricted Boltzmann machine by (persistent) contrastive divergence and sample it.
 
+    For example::
+
+        python code/rbm.py --training-epochs 3 --output-folder short_output
+        python code/rbm.py --k 1 --no-persistent --output-folder CD1_output
+
     :param learning_rate: length of a step down the gradient
     :param training_epochs: passes through the training set
     :param dataset: MNIST when left out; a file or a folder of images, or digits

@@ -427,6 +427,11 @@ def reproduce(only: tuple[str, ...] = (), seeds: int = 1, likelihood: bool = Fal
               quick: bool = False, record: bool = False, folder: str = 'reproduction') -> None:
     """Run every script at its defaults, and put what comes out beside what the old book reported.
 
+    For example::
+
+        python code/reproduce.py --quick
+        python code/reproduce.py --only mlp SdA --seeds 3
+
     :param only: names of scripts, such as SdA DBN, or of likelihoods; all when left out
     :param seeds: number of runs of each script: with its own seed, then with 1, 2 ...
     :param likelihood: measure the likelihood of the RBM, the DBN and the RNN-RBM, too

@@ -166,6 +166,10 @@ def generate(generate: int = 2, output_folder: str = 'rnnrbm_output',
              seed: int | None = None) -> None:
     """Let a trained model make up more tunes.
 
+    For example::
+
+        python code/rnnrbm.py --generate 5 --output-folder rnnrbm_output
+
     :param generate: write so many tunes by the model in the output folder, and train nothing
     :param output_folder: of a run
     :param seed: of the tunes; that of the run when left out
@@ -188,6 +192,11 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     """Train an RNN-RBM on MIDI files, and let it make up two tunes.
 
     A model that is trained makes up more of them with --generate 5, and the output folder.
+
+    For example::
+
+        python code/rnnrbm.py --num-epochs 20
+        python code/rnnrbm.py --dataset my_tunes/ --output-folder mine_output
 
     :param lr: length of a step down the gradient
     :param num_epochs: passes through the tunes

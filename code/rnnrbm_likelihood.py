@@ -233,6 +233,11 @@ def log_likelihood(model: str = 'rnnrbm_output', evaluate: str = 'test',
     Every number comes with an interval of three standard errors on either side. Results go to
     ``evaluation_test.json`` or the like, beside the model.
 
+    For example::
+
+        python code/rnnrbm_likelihood.py --model rnnrbm_output
+        python code/rnnrbm_likelihood.py --model rnnrbm_output --dataset my_tunes/
+
     :param model: output folder of a run of rnnrbm.py
     :param evaluate: on the files test, valid or train of the data set, or in a folder or a zip of
         MIDI files

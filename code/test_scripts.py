@@ -2,15 +2,17 @@
 
 import ast
 import contextlib
+import functools
 import importlib
 import io
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
+from functools import partial
 from unittest import mock
 
 from support import command_line
@@ -119,15 +121,26 @@ class TestScripts(TestCase):
     def test_help_explains_every_option(self):
         run = self.run_script('SdA.py', '--help')
         self.assertEqual((run.returncode, run.stderr), (0, ''))
-        for script in SCRIPTS:
-            with printed() as output, self.assertRaises(SystemExit):
-                tyro.cli(importlib.import_module(Path(script).stem).train, args=['--help'])
-            text = output.getvalue()
-            for option in ('--dataset', '--batch-size', '--seed', '--output-folder', '--resume',
-                           '--overwrite'):
-                self.assertIn(option, text)
-            self.assertIn('go on with the run in the output folder', ' '.join(text.split())
-                          .replace('│ │ ', ''))
+        for path in CODE_FOLDER.glob('*.py'):
+            if main := re.search(r'^    command_line\.main\(.*?(\w+)\)$', path.read_text(), re.M):
+                function = getattr(importlib.import_module(path.stem), main[1])
+                parse = partial(tyro.cli, command_line.legible(
+                    functools.wraps(function)(lambda **settings: settings)),
+                    config=command_line.CONFIG)
+                with printed() as output, self.assertRaises(SystemExit):
+                    parse(args=['--help'])
+                text = output.getvalue()
+                self.assertNotRegex(text, r'\bNone\b|default: *\)|\bFalse\b')
+                beginning = f'    python code/{path.name} '
+                examples = [line.removeprefix(beginning).split() for line in text.splitlines()
+                            if line.startswith(beginning)]
+                self.assertGreater(len(examples), 1, path)
+                for arguments in examples:
+                    parse(args=arguments)
+                if path.name in SCRIPTS:
+                    for option in ('--dataset', '--batch-size', '--seed', '--output-folder',
+                                   '--resume', '--overwrite'):
+                        self.assertIn(option, text)
 
     def test_mistakes_end_in_one_line(self):
         broken = self.folder / 'broken.npz'

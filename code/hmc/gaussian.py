@@ -108,6 +108,11 @@ def sample_gaussian(dim: int = 5, n_chains: int = 3, burnin: int = 1000, n_sampl
                     diagnose: bool = False) -> Samples:
     """Sample a Gaussian with strong correlations, and compare its moments with the empirical ones.
 
+    For example::
+
+        python code/hmc/gaussian.py --dim 2 --n-samples 1000
+        python code/hmc/gaussian.py --seed 7 --output-folder seven_output
+
     :param dim: dimensions of the Gaussian
     :param n_chains: chains that run side by side
     :param burnin: moves before the first one that counts

@@ -6,15 +6,19 @@ import os
 import signal
 import sys
 import time
+import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from support import engine
 from support.checkpoints import recorded_settings
 from support.errors import UserError, printable
 
 import tyro
+
+CONFIG = tyro.conf.FlagCreatePairsOff,  # --resume, and no --no-resume
 
 
 def main(function: Any) -> None:
@@ -38,8 +42,7 @@ def main(function: Any) -> None:
     try:
         engine.keep_compiled_functions()
         engine.check_flags()
-        tyro.cli(with_recorded_defaults(function, sys.argv[1:]),
-                 config=(tyro.conf.FlagCreatePairsOff,))
+        tyro.cli(legible(with_recorded_defaults(function, sys.argv[1:])), config=CONFIG)
     except UserError as error:
         _stop(f'{script}: {error.with_options()}')
     except MemoryError as error:
@@ -80,6 +83,37 @@ def with_recorded_defaults(function: Callable[..., Any],
         parameter.replace(default=recorded.get(name, parameter.default))
         for name, parameter in signature.parameters.items()])
     return resumed
+
+
+def legible(function: Any) -> Any:
+    """With a help that says nothing of the type of None, and of defaults that are None or nothing.
+
+    What is done then is in the words of the option.
+    """
+    if not inspect.isfunction(function):  # but several, of which one is chosen
+        return function
+    signature, hints = inspect.signature(function), typing.get_type_hints(function)
+    for name, parameter in signature.parameters.items():
+        values: dict[str, Any] = {}
+        if parameter.default in (None, ()) or parameter.default is False:
+            values['help_behavior_hint'] = ''
+        if isinstance(hints[name], types.UnionType):
+            first, *others = typing.get_args(hints[name])
+            kind = first.__name__.upper()
+            values['metavar'] = kind if others == [type(None)] else f'{kind} [{kind} ...]'
+        hints[name] = Annotated[hints[name], tyro.conf.arg(**values)]
+
+    @functools.wraps(function)
+    def legible_function(**settings):
+        return function(**settings)
+
+    del legible_function.__wrapped__  # whose hints tyro would take
+    legible_function.__annotations__ = hints
+    legible_function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[parameter.replace(annotation=hints[name])
+                    for name, parameter in signature.parameters.items()])
+    legible_function.__doc__ = (inspect.getdoc(function) or '').replace('::\n\n', ':\n')
+    return legible_function
 
 
 def _stop(message, status=1):
