@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import json
-import os
 import unittest
 from unittest import mock
 
@@ -51,7 +50,7 @@ class FolderTest(DataTest):
         self.assertEqual((data.name, data.image_shape, data.n_classes, data.classes),
                          ('shapes', (6, 6), 3, ('shape 1', 'shape 2', 'shape 10')))
         self.assertEqual([len(y) for x, y in (data.train, data.valid, data.test)], [24, 6, 6])
-        for part in ('36 images of 3 classes', 'grey levels', '6 x 6', 'DLT_IMAGE_SIZE',
+        for part in ('36 images of 3 classes', 'grey levels', '6 x 6', 'shapes@28',
                      'no validation and no test set'):
             self.assertIn(part, notices)
         for x, y in (data.train, data.valid, data.test):
@@ -77,15 +76,20 @@ class FolderTest(DataTest):
 
     def test_size(self):
         self.draw()
-        for value, image_shape in (('4', (4, 4)), ('3x5', (3, 5))):
-            with mock.patch.dict(os.environ, DLT_IMAGE_SIZE=value):
-                self.assertEqual(self.read(self.shapes)[0].image_shape, image_shape)
-        for value in ('', '0', 'x5', '5x', '12345', '-3', '3.5'):
-            with mock.patch.dict(os.environ, DLT_IMAGE_SIZE=value):
-                self.fails(self.shapes, f'DLT_IMAGE_SIZE is {value!r}', 'such as 28')
+        for size, image_shape in (('4', (4, 4)), ('3x5', (3, 5))):
+            data, notices = self.read(f'{self.shapes}@{size}')
+            self.assertEqual((data.name, data.image_shape), ('shapes', image_shape))
+        for size in ('', '0', 'x5', '5x', '12345', '-3', '3.5'):
+            self.fails(f'{self.shapes}@{size}', f"shapes@{size}', but there is '{self.shapes}'")
+        self.fails('digits@14', 'digits has images of one size')
+        self.fails(f'{self.write("a.csv", b"label,a")}@14', 'a.csv: has images of one size')
+        self.shapes.rename(self.folder / 'shapes@3')  # a name may look like that
+        self.assertEqual(self.read(self.folder / 'shapes@3')[0].image_shape, (6, 6))
+        self.assertEqual(self.read(self.folder / 'shapes@3@2')[0].image_shape, (2, 2))
+        self.shapes = self.folder / 'shapes@3'
         with mock.patch.object(files, 'LARGEST', 36 * 36 * 4 - 1), \
                 mock.patch('support.pictures.read_grey') as read_grey:
-            self.fails(self.shapes, 'more than 5183 bytes', 'DLT_IMAGE_SIZE')
+            self.fails(self.shapes, 'more than 5183 bytes', '@28 means')
         read_grey.assert_not_called()
 
     def test_mistakes(self):
@@ -231,5 +235,5 @@ class ParquetTest(DataTest):
         self.fails(write('only/test.parquet', 9).parent, 'no file to train on')
         with mock.patch.object(files, 'LARGEST', 600 * 36 * 4 - 1), \
                 mock.patch('support.pictures.read_grey') as read_grey:
-            self.fails(one, 'more than 86399 bytes', 'DLT_IMAGE_SIZE')
+            self.fails(one, 'more than 86399 bytes', '@28 means')
         read_grey.assert_not_called()

@@ -39,6 +39,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ import numpy
 
 DATA_FOLDER = Path(__file__).resolve().parents[2] / 'data'
 MOST_OPCODES = 10**6  # of a pickle
+SIZED = re.compile('(.+)@([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?')
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -89,12 +92,20 @@ def read(dataset: str | os.PathLike | None = None) -> ImageData:
     :param dataset: `digits`; a bare name, which is looked up in the working directory, in
         `$DLT_DATA_DIR` and in the repository's `data/`; or a path, which is used as it is. MNIST
         (`mnist.pkl.gz`, or `mnist` for the folder) is downloaded when it is not found. None: MNIST,
-        or, where it can be neither found nor downloaded, `digits` and a notice on stderr.
+        or, where it can be neither found nor downloaded, `digits` and a notice on stderr. With
+        image files in it, `@28` or `@28x20` after the name scales them to this height and width.
     :raises UserError: for a data set that is not found, or that is broken
     """
     # The file and the folder hold the same arrays: one stands for the other.
-    return named(dataset, {'mnist': read_mnist, 'mnist.pkl.gz': read_mnist, 'digits': read_digits},
-                 read_path)
+    known = {'mnist': read_mnist, 'mnist.pkl.gz': read_mnist, 'digits': read_digits}
+    sized = dataset and SIZED.fullmatch(os.fsdecode(dataset))
+    if not sized or find(sized[0]):
+        return named(dataset, known, read_path)
+    name, height, width = sized.groups()
+    if name in known:
+        raise UserError(f'{name} has images of one size: leave the @ and what follows it away')
+    return named(name, known,
+                 partial(read_path, image_shape=(int(height), int(width or height))))
 
 
 def named(dataset: str | os.PathLike | None, known: dict[str, Callable[[], Any]],
@@ -163,8 +174,13 @@ def read_digits() -> ImageData:
     return checked(cache, Stored(dict(zip(SPLITS, digits, strict=True))), 'digits')
 
 
-def read_path(path: Path, name: str | None = None) -> ImageData:
-    """Read the file or folder at `path`, whichever kind it is."""
+def read_path(path: Path, name: str | None = None,
+              image_shape: tuple[int, int] | None = None) -> ImageData:
+    """Read the file or folder at `path`, whichever kind it is.
+
+    :param name: of the data set; None for that of the file or folder
+    :param image_shape: (height, width) to scale image files to; None for the size of the first
+    """
     path = Path(os.path.abspath(path))  # `.` has no name of its own
     ending = next((end for end in READERS if path.name.lower().endswith(end)), '')
     reader = READERS.get(ending)
@@ -179,6 +195,10 @@ def read_path(path: Path, name: str | None = None) -> ImageData:
         raise UserError(f'{path}: of an unknown kind: give a folder with a folder of images for '
                         'each class, with IDX or Parquet files, or a file with one of the endings '
                         f'{" ".join(READERS)}.')
+    if image_shape:
+        if reader not in (pictures.read_folder, read_parquet):
+            raise UserError(f'{path}: has images of one size: leave the @ and what follows it away')
+        reader = partial(reader, image_shape=image_shape)
     with readable(path):
         stored = reader(path)
         stored.sets = pictures.in_grey(path, stored.sets)

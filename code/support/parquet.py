@@ -8,7 +8,7 @@ from typing import Any
 
 from support.errors import UserError
 from support.files import check_size
-from support.pictures import SYNONYMS, Stored, announce, as_arrays, image_size
+from support.pictures import SYNONYMS, Stored, announce, as_arrays, size_of
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -16,13 +16,14 @@ def parquet_files(path: Path) -> list[Path]:
     return sorted(path.rglob('*.parquet')) if path.is_dir() else [path]
 
 
-def read_parquet(path: Path) -> Stored:
+def read_parquet(path: Path, image_shape: tuple[int, int] | None = None) -> Stored:
     """Read the images and labels in a Parquet file, or in all those below a folder.
 
     The names of the classes are taken from where Hugging Face's library keeps them.
 
     :param path: in a folder, the name of each file, or of a folder that it is in, begins with that
         of its set; a single file is all training set
+    :param image_shape: (height, width) to scale to; None for the size of the first image
     :return: images uint8 (n, height, width), in a random order, and labels (n,)
     :raises UserError: when PyArrow is not installed, the columns are not there, an image is broken,
         or all are too large
@@ -57,7 +58,7 @@ def read_parquet(path: Path) -> Stored:
     classes = known.get('info', {}).get('features', {}).get(label, {}).get('names', [])
     n_rows = {split: table.count_rows() for split, table in tables.items()}
     for name, content, _ in rows(path, tables['train'], image, label):
-        image_shape = image_size(name, content)
+        image_shape = image_shape or size_of(name, content)
         break
     else:
         raise UserError(f'{path}: has no images to train on: give some.')

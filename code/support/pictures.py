@@ -5,7 +5,6 @@
 validation and test sets that are missing, the same ones each time. What was done is said on stderr.
 """
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,21 +41,13 @@ class Stored:
     classes: tuple[str, ...] = ()
 
 
-def image_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
-    """(height, width) to scale all images to: what `$DLT_IMAGE_SIZE` says, or else that of this.
+def size_of(path: Path, content: bytes | None = None) -> tuple[int, int]:
+    """(height, width) of an image file.
 
     :param content: of the file at `path`, where that is only a name
-    :raises UserError: when `$DLT_IMAGE_SIZE` is no size
     """
-    wanted = os.environ.get('DLT_IMAGE_SIZE')
-    if wanted is None:
-        with opened(path, content) as picture:
-            return picture.size[::-1]
-    size = re.fullmatch('([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?', wanted)
-    if size is None:
-        raise UserError(f'DLT_IMAGE_SIZE is {wanted!r}: give one number, such as 28, or height and '
-                        'width, such as 28x20')
-    return int(size[1]), int(size[2] or size[1])
+    with opened(path, content) as picture:
+        return picture.size[::-1]
 
 
 def announce(path: Path, n_images: int, classes: Sequence[str], image_shape: tuple[int, int]
@@ -64,11 +55,12 @@ def announce(path: Path, n_images: int, classes: Sequence[str], image_shape: tup
     """Say what becomes of image files, and refuse what is too large before it is in memory."""
     height, width = image_shape
     notice(f'{path}: {n_images} images{f" of {len(classes)} classes" if classes else ""}, taken in '
-           f'grey levels and at {height} x {width} pixels; DLT_IMAGE_SIZE sets another size.')
+           f'grey levels and at {height} x {width} pixels; {path.name}@28 would mean 28 x 28.')
     try:
         check_size(path, 4 * n_images * height * width)  # as float32
     except UserError as error:
-        raise UserError(f'{error} Or set DLT_IMAGE_SIZE to a smaller size, such as 28.') from None
+        raise UserError(f'{error} Or let them be smaller: {path.name}@28 means 28 x 28 pixels.'
+                        ) from None
 
 
 def as_arrays(rows: Iterable[tuple[Path, bytes | None, Any]], n: int,
@@ -97,11 +89,12 @@ def natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)], name
 
 
-def read_folder(path: Path) -> Stored:
+def read_folder(path: Path, image_shape: tuple[int, int] | None = None) -> Stored:
     """Read a folder with a folder of image files for each class.
 
     :param path: of the folder of the classes; or of one with folders `train`, `valid`, `test`, of
         which each holds those of the classes. What Pillow does not read is passed over.
+    :param image_shape: (height, width) to scale to; None for the size of the first image
     :return: images uint8 (n, height, width), in a random order, and labels (n,)
     :raises UserError: when there are no images, one is broken, or all are too large
     """
@@ -122,7 +115,7 @@ def read_folder(path: Path) -> Stored:
         raise UserError(f'{path}: holds no images to train on: put those of each class into a '
                         'folder of its own there.')
     classes = sorted({name for pairs in files.values() for file, name in pairs}, key=natural)
-    image_shape = image_size(files['train'][0][0])
+    image_shape = image_shape or size_of(files['train'][0][0])
     announce(path, sum(map(len, files.values())), classes, image_shape)
     return Stored({split: as_arrays(((file, None, classes.index(name)) for file, name in pairs),
                                     len(pairs), image_shape)
