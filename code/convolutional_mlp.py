@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from support import command_line, engine, training
+from support import command_line, engine, likeness, training
 from support.checkpoints import Run, resumable
 from support.convolution import conv2d, max_pool_2d
 from support.draws import random_updates
@@ -215,6 +215,7 @@ def train(learning_rate: float = 0.1, n_epochs: int = 200, dataset: str | None =
 
     with Run('convolutional_mlp', settings, data, classifier.params,
              sizes | {'activation': activation}, ['n_epochs']) as run:
+        likeness.save(run, data)
         print('... training', flush=True)
         scores = training.train_with_early_stopping(
             run, train_model, validate_model, test_model, n_epochs, patience=10000)

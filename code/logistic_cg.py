@@ -14,7 +14,7 @@ References:
 import time
 from typing import Any
 
-from support import command_line, engine, training
+from support import command_line, engine, likeness, training
 from support.checkpoints import Run, resumable
 from support.errors import check
 
@@ -121,6 +121,7 @@ def train(n_epochs: int = 50, dataset: str | None = None, batch_size: int = 600,
                           index)
 
     with Run('logistic_cg', settings, data, classifier.params, sizes, ['n_epochs']) as run:
+        likeness.save(run, data)
         n = objective.accumulate.n_minibatches
         state = run.stage('training', n_epochs, n)
         scores = training.Scores(run, state, 'training', n, validate_model, test_model)

@@ -20,7 +20,7 @@ References:
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from support import command_line, datasets, engine, training
+from support import command_line, datasets, engine, likeness, training
 from support.checkpoints import Run, resumable
 from support.errors import check, choose
 from support.optimisers import OPTIMISERS
@@ -228,6 +228,7 @@ def train(learning_rate: float = 0.13, n_epochs: int = 1000, dataset: str | None
     validate_model, test_model = scoring_functions(classifier.errors(y), x, y, data, batch_size)
 
     with Run('logistic_sgd', settings, data, classifier.params, sizes, ['n_epochs']) as run:
+        likeness.save(run, data)
         print('... training the model', flush=True)
         scores = training.train_with_early_stopping(
             run, train_model, validate_model, test_model, n_epochs, patience=5000)

@@ -24,7 +24,7 @@ References:
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from support import command_line, engine, training
+from support import command_line, engine, likeness, training
 from support.checkpoints import Run, resumable
 from support.draws import RandomStreams, random_updates
 from support.errors import check, choose
@@ -213,6 +213,7 @@ def train(learning_rate: float = 0.01, L1_reg: float = 0.0, L2_reg: float = 0.00
 
     with Run('mlp', settings, data, classifier.params, sizes | {'activation': activation},
              ['n_epochs']) as run:
+        likeness.save(run, data)
         print('... training', flush=True)
         scores = training.train_with_early_stopping(
             run, train_model, validate_model, test_model, n_epochs, patience=10000)

@@ -7,7 +7,7 @@ finetuned together by gradient descent on the negative log-likelihood.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from support import engine, training
+from support import engine, likeness, training
 from support.checkpoints import Run
 from support.errors import check
 from support.optimisers import sgd_updates
@@ -115,6 +115,7 @@ def finetune(run: Run, network: StackedNetwork, data: SharedDataSets, n_epochs: 
     :param patience_epochs: epochs before early stopping may end it
     :return: the network with its best parameters, and the scores
     """
+    likeness.save(run, data)
     train_fn, valid_score, test_score = network.build_finetune_functions(data, batch_size, lr)
     print('... finetuning the model', flush=True)
     scores = training.train_with_early_stopping(

@@ -25,6 +25,7 @@ import tyro
 
 import logistic_sgd
 import mlp
+from predict import BUILDERS
 
 # Each script with settings that let it finish in seconds, and what it leaves in its folder.
 SCRIPTS = {
@@ -47,20 +48,21 @@ SCRIPTS = {
 EVERY_RUN_LEAVES = {'checkpoint.npz', 'model.npz', 'history.csv', 'curves.png', 'run.json'}
 FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.png'},
                  'cA.py': {'cae_filters.png'},
-                 'convolutional_mlp.py': {'filters.png'},
+                 **{f'{name}.py': {'likeness.npz'} for name in BUILDERS},
+                 'convolutional_mlp.py': {'likeness.npz', 'filters.png'},
                  'rbm.py': {'filters_at_epoch_0.png', 'samples.png'},
                  'gaussian_rbm.py': {'filters_at_epoch_0.png', 'samples.png'},
-                 'DBN.py': {'pretrained.npz'},
+                 'DBN.py': {'likeness.npz', 'pretrained.npz'},
                  'rnnrbm.py': {'sample1.mid', 'sample1.png', 'sample2.mid', 'sample2.png'}}
 
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution', 'optimisers',
          'folders', 'digits', 'download', 'photos', 'pictures', 'parquet', 'tunes', 'midi',
-         'datasets', 'checkpoints', 'training', 'sequences', 'estimates', 'command_line', 'testing',
-         'utils', 'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp',
-         'convolution_demo', 'dA', 'cA', 'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais',
-         'likelihood', 'rnnrbm_model', 'rnnrbm', 'rnnrbm_likelihood', 'predict', 'peers',
-         'benchmark', 'reproduce', 'hostile', 'faults']
+         'datasets', 'checkpoints', 'likeness', 'training', 'sequences', 'estimates',
+         'command_line', 'testing', 'utils', 'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg',
+         'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'stacked', 'SdA', 'rbm',
+         'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model', 'rnnrbm', 'rnnrbm_likelihood',
+         'predict', 'peers', 'benchmark', 'reproduce', 'hostile', 'faults']
 
 
 def write_data(path):
