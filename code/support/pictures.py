@@ -13,10 +13,9 @@ from typing import Any
 
 from support.errors import UserError, notice
 from support.files import check_size
-from support.photos import opened, read_grey
+from support.photos import image_files, opened, read_grey
 
 import numpy
-from PIL import Image
 
 SPLITS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 MNIST_SPLIT = 50000, 10000  # as the tutorials have always split its training set
@@ -102,10 +101,7 @@ def read_folder(path: Path, image_shape: tuple[int, int] | None = None) -> Store
             for folder in folders_in(path)}
     if not sets.get('train'):  # no folder, or a class of this name
         sets = {'train': folders_in(path)}
-    endings = {ending for ending, kind in Image.registered_extensions().items()
-               if kind in Image.OPEN}
-    files = {split: [(file, folder.name) for folder in folders for file in sorted(folder.rglob('*'))
-                     if file.suffix.lower() in endings and not file.name.startswith('.')]
+    files = {split: [(file, folder.name) for folder in folders for file in image_files(folder)]
              for split, folders in sets.items() if split in SPLITS and folders}
     for pairs in files.values():
         for file, _ in pairs:
