@@ -1,19 +1,26 @@
 """Classify images with a trained model: those in files of one's own, or a whole test set.
 
 The model is what a supervised script left in its output folder. An image file of any kind and
-size is turned into grey levels and scaled to the size that the model was trained on. The digits
-of MNIST are white on black and fill the middle of the picture; for ink on paper say ``--invert``.
+size is turned into grey levels and scaled to the size that the model was trained on.
+
+The digits of MNIST were prepared, and so is a photo for a model that was trained on MNIST, on
+``digits``, or on data like these: 28 x 28 pixels, of which those at the edge are black, no
+brighter than 0.01 in the mean image (:mod:`support.photos` says how). An image that is unlike those
+that the model was trained on is classified, too, but with a notice (:mod:`support.likeness`).
+
 Classes that have names in the data set are called by them.
 """
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from support import checkpoints, command_line, datasets
-from support.errors import UserError
+from support import checkpoints, command_line, datasets, likeness
+from support.digits import SIDE
+from support.errors import UserError, choose, notice
 from support.folders import read_record
-from support.photos import read_image
+from support.photos import image_files, read_digit, read_image
 
 import numpy
 import pytensor as theano
@@ -23,6 +30,7 @@ import logistic_cg
 import logistic_sgd
 import mlp
 import stacked
+import utils
 
 # By the script that trained a model, what builds such a one again. No record names code to run.
 BUILDERS: dict[str, Callable[..., logistic_sgd.Classifier]] = {
@@ -59,8 +67,52 @@ def load_classifier(output_folder: str
     return classifier, tuple(image_shape), classes
 
 
+def find_images(images: tuple[Path, ...]) -> list[tuple[Path, bytes | None]]:
+    """The image files that are meant, and the content of that which is no file.
+
+    :param images: files, folders, and ``-`` for standard input
+    :raises UserError: when there is none in a folder, or nothing at standard input
+    """
+    found: list[tuple[Path, bytes | None]] = []
+    for path in images:
+        if path == Path('-'):
+            content = sys.stdin.buffer.read() if sys.stdin else b''
+            if not content:
+                raise UserError('standard input is empty: give the bytes of a picture there')
+            found.append((Path('standard input'), content))
+        elif path.is_dir():
+            files = image_files(path)
+            if not files:
+                raise UserError(f'{path} holds no image files: give a folder that does')
+            found += [(file, None) for file in files]
+        else:
+            found.append((path, None))
+    return found
+
+
+def predict_images(classifier: logistic_sgd.Classifier, rows: numpy.ndarray, names: list[Path],
+                   classes: list[str], known: likeness.Likeness) -> tuple[numpy.ndarray, list[str]]:
+    """Print the two most probable classes of each image, and a notice where it is a strange one.
+
+    :param rows: floatX (n_images, n_in) in [0, 1)
+    :return: the most probable classes, (n_images,), and in words what was printed of each image
+    """
+    probabilities = logistic_sgd.get_p_y_given_x(classifier)(rows)
+    order = numpy.argsort(-probabilities, axis=1, kind='stable')[:, :2]
+    answers = ['; or '.join(f'{classes[i]}, with probability {p[i]:.3f}' for i in best)
+               for p, best in zip(probabilities, order, strict=True)]
+    for name, answer, distance in zip(names, answers, known.distances(rows), strict=True):
+        print(f'{name}: {answer}')
+        if distance > known.limit:
+            notice(f'{name} is unlike the images that the model was trained on, by {distance:.1f} '
+                   f'where {likeness.QUANTILE:.0%} of those have at most {known.limit:.1f}: its '
+                   'answer may mean nothing')
+    return order[:, 0], answers
+
+
 def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | None = None,
-            invert: bool = False) -> numpy.ndarray:
+            prepare: str = 'auto', invert: bool = False, show: Path | None = None
+            ) -> numpy.ndarray:
     """Classify images with a model that was trained before.
 
     For example::
@@ -70,18 +122,37 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
 
     :param output_folder: of a run of logistic_sgd.py, logistic_cg.py, mlp.py,
         convolutional_mlp.py, SdA.py or DBN.py
-    :param images: image files; when there are none, the test set is classified
+    :param images: image files, folders of such, or - for standard input; when there are none, the
+        test set is classified
     :param dataset: whose test set; MNIST when left out
-    :param invert: swap black and white in the image files
+    :param prepare: digit to find the digit in each file and make it as those of MNIST are; none to
+        scale the whole picture; auto to do what fits the images that the model was trained on
+    :param invert: swap black and white in image files that are scaled as a whole
+    :param show: a PNG file to write, with each image as the model saw it beside its answer
     :return: predicted classes, (n_images,)
     """
     classifier, image_shape, classes = load_classifier(output_folder)
     if images:
-        rows = numpy.array([read_image(path, image_shape, invert) for path in images])
-        probabilities = logistic_sgd.get_p_y_given_x(classifier)(rows)
-        for path, p in zip(images, probabilities, strict=True):
-            print(f'{path}: {classes[p.argmax()]}, with probability {p.max():.3f}')
-        return probabilities.argmax(axis=1)
+        known = likeness.load(output_folder, math.prod(image_shape))
+        is_digit = choose({'auto': known.is_like_mnist(image_shape), 'digit': True, 'none': False},
+                          prepare=prepare)
+        if is_digit and image_shape != (SIDE, SIDE):
+            raise UserError(f'`prepare` is digit, for images of {SIDE} x {SIDE} pixels, but the '
+                            f'model was trained on {image_shape[0]} x {image_shape[1]}: set it to '
+                            'none')
+        files = find_images(images)
+        names = [name for name, content in files]
+        if show in names:
+            raise UserError(f'`show` is {show}, which is one of the images: give another name')
+        rows = numpy.array([read_digit(*file) if is_digit
+                            else read_image(file[0], image_shape, invert, file[1])
+                            for file in files])
+        predicted, answers = predict_images(classifier, rows, names, classes, known)
+        if show:
+            utils.save_with_words(show, rows, image_shape, answers)
+        return predicted
+    if show:
+        raise UserError('`show` is for image files: give some as `images`')
     data = datasets.read(dataset)
     x, y = data.test
     if x.shape[1] != numpy.prod(image_shape):

@@ -2,13 +2,14 @@
 
 import io
 import math
+import unittest
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from support import datasets, photos
 from support.errors import UserError
-from support.testing import TestCase
+from support.testing import TestCase, mnist_is_here, printed, slow
 
 import matplotlib
 import numpy
@@ -16,6 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 from scipy.special import expit
+
+import convolutional_mlp
+import logistic_sgd
+import predict
 
 FONTS = ('DejaVuSans.ttf', 'DejaVuSans-Oblique.ttf', 'DejaVuSerif.ttf', 'STIXGeneral.ttf',
          'STIXGeneralItalic.ttf', 'STIXGeneralBol.ttf')
@@ -174,3 +179,33 @@ class TestDigits(TestCase):
             self.read(self.as_file(grey))
         with self.assertRaisesRegex(UserError, 'photo cannot be read as an image'):
             self.read(b'no picture')
+
+
+class TestModels(TestCase):
+    """A model that has never seen a photo reads those that are drawn here."""
+
+    def read(self, n, **settings):
+        """How many of n photos are read correctly: prepared, and as they are."""
+        folder = str(self.folder / 'run')
+        with printed():
+            convolutional_mlp.train(output_folder=folder, **settings)
+        classifier, image_shape, _ = predict.load_classifier(folder)
+        contents, digits = photos_of_digits(n, seed=0)
+        rows = [(photos.read_digit(Path(f'{i}'), content),
+                 photos.read_image(Path(f'{i}'), image_shape, content=content))
+                for i, content in enumerate(contents)]
+        return [numpy.count_nonzero(logistic_sgd.classify(classifier, numpy.array(images)) == digits)
+                for images in zip(*rows, strict=True)]
+
+    def test_small_network(self):
+        prepared, raw = self.read(60, dataset='digits', n_epochs=3, batch_size=50, nkerns=(6, 12),
+                                  optimiser='adam', learning_rate=.002)
+        self.assertGreaterEqual(prepared, 54)  # measured: MEASURED
+        self.assertLess(raw, 20)
+
+    @slow
+    @unittest.skipUnless(mnist_is_here(), 'MNIST is not in $DLT_DATA_DIR')
+    def test_lenet(self):
+        prepared, raw = self.read(200, n_epochs=5)
+        self.assertGreaterEqual(prepared, 190)  # measured: MEASURED
+        self.assertLess(raw, 50)

@@ -1,10 +1,14 @@
 """Tests of predict: a trained model is saved, loaded and used."""
 
+import contextlib
 import dataclasses
+import io
 import re
+import tempfile
+from pathlib import Path
 from unittest import mock
 
-from support import photos
+from support import datasets, photos
 from support.errors import UserError
 from support.testing import TestCase, printed, slow, small_images
 
@@ -91,7 +95,8 @@ class TestPredict(TestCase):
             numpy.testing.assert_array_equal(predicted, expected)
             lines = output.getvalue().splitlines()
             self.assertTrue(re.fullmatch(rf'{re.escape(str(paths[0]))}: {expected[0]}, with '
-                                         r'probability [01]\.\d{3}', lines[0]))
+                                         r'probability [01]\.\d{3}; or \d, with probability '
+                                         r'0\.\d{3}', lines[0]))
 
     def test_image_is_scaled(self):
         path = self.folder / 'large.png'
@@ -105,6 +110,8 @@ class TestPredict(TestCase):
         with self.assertRaisesRegex(UserError, 'run of dA.py, which is no classifier'):
             predict.predict(self.run)
         self.train(logistic_sgd, n_epochs=1, batch_size=20)
+        with self.assertRaisesRegex(UserError, 'for images of 28 x 28 .* trained on 7 x 7: set it'):
+            predict.predict(self.run, (self.folder,), prepare='digit')
         no_image = self.folder / 'logistic_sgd' / 'run.json'
         for path, message in ((self.folder / 'none.png', 'there is no image'),
                               (no_image, 'cannot be read as an image')):
@@ -121,3 +128,75 @@ class TestPredict(TestCase):
         no_image.write_text('{}')
         with self.assertRaisesRegex(UserError, 'run.json is not the record'):
             predict.predict(self.run)
+
+
+class TestPhotos(TestCase):
+    """With a model of data like MNIST, and files that hold the test images as ink on paper."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        cls.run_folder, cls.pictures = str(folder / 'run'), folder / 'pictures'
+        with printed():
+            logistic_sgd.train(n_epochs=3, dataset='digits', output_folder=cls.run_folder)
+        (cls.pictures / 'more').mkdir(parents=True)
+        images, labels = datasets.read('digits').test
+        cls.files, cls.labels = [], labels[:9]
+        for i, image in enumerate(images[:9]):
+            grey = numpy.pad(255 - 256 * image.reshape(28, 28), 30, constant_values=255)
+            cls.files.append(cls.pictures / ('more' if i % 2 else '') / f'{i}.png')
+            Image.fromarray(grey.astype('uint8')).resize((300, 300)).save(cls.files[i])
+        (cls.pictures / 'notes.txt').write_text('no picture')
+
+    def predict(self, *images, **settings):
+        """What is predicted, and the lines on stdout and stderr."""
+        with printed() as out, contextlib.redirect_stderr(io.StringIO()) as errors:
+            predicted = predict.predict(self.run_folder, images, **settings)
+        return predicted, out.getvalue().splitlines(), errors.getvalue().splitlines()
+
+    def test_photos_of_digits(self):
+        files = self.files
+        predicted, lines, notices = self.predict(*files)
+        self.assertGreaterEqual(numpy.count_nonzero(predicted == self.labels), 7)
+        self.assertEqual([line.split(':')[0] for line in lines], [str(file) for file in files])
+        self.assertLessEqual(len(notices), 1)
+        numpy.testing.assert_array_equal(self.predict(*files, prepare='digit')[0], predicted)
+        # As they are, they are black on white and small; a folder holds all of them.
+        _, lines, notices = self.predict(self.pictures, prepare='none')
+        self.assertEqual([line.split(':')[0] for line in lines], [*map(str, sorted(files))])
+        self.assertEqual(len(notices), 9)
+        self.assertRegex(notices[0], r'NOTICE: .*/0.png is unlike the images that the model was '
+                                     r'trained on, by \d+\.\d where 99% of those have at most \d')
+        with mock.patch('sys.stdin', mock.Mock(buffer=io.BytesIO(files[3].read_bytes()))):
+            again, lines, _ = self.predict(Path('-'))
+        self.assertEqual(again.tolist(), [predicted[3]])
+        self.assertRegex(lines[0], r'^standard input: \d, with probability')
+
+    def test_picture_of_what_the_model_saw(self):
+        show = self.folder / 'seen.png'
+        self.predict(self.files[0], self.files[3], show=show)
+        with Image.open(show) as picture:
+            pixels = numpy.asarray(picture)
+        self.assertEqual(len(pixels), 2 * 84)
+        for i, file in enumerate((self.files[0], self.files[3])):
+            seen = photos.read_digit(file).reshape(28, 28)
+            numpy.testing.assert_allclose(pixels[84 * i:84 * i + 84:3, :84:3], 255 * seen, atol=1)
+        self.assertTrue(pixels[:84, 90:].any() and pixels[84:, 90:].any())
+
+    def test_mistakes_with_photos(self):
+        picture, blank, empty = self.files[0], self.folder / 'blank.png', self.folder / 'empty'
+        Image.new('L', (300, 200), 220).save(blank)
+        empty.mkdir()
+        for images, settings, message in (
+                ([blank], {}, 'blank.png shows no ink that stands out from the paper'),
+                ([empty], {}, 'empty holds no image files: give a folder that does'),
+                ([self.pictures / 'notes.txt'], {}, 'notes.txt cannot be read as an image'),
+                ([picture], {'prepare': 'x'}, '`prepare` is x, .* one of auto, digit, none'),
+                ([picture], {'show': picture}, '`show` is .*0.png, which is one of the images'),
+                ([], {'show': picture}, '`show` is for image files: give some as `images`')):
+            with self.assertRaisesRegex(UserError, message):
+                predict.predict(self.run_folder, tuple(images), **settings)
+        with mock.patch('sys.stdin', None), \
+                self.assertRaisesRegex(UserError, 'standard input is empty: give the bytes'):
+            predict.predict(self.run_folder, (Path('-'),))

@@ -4,6 +4,7 @@ A filter is the column of weights that lead from all pixels to one hidden unit. 
 entries as an image has pixels, so it can be looked at as an image: of what the unit responds to.
 """
 
+import math
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from support.errors import UserError, check
 from support.folders import written_atomically
 
 import numpy
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 
 def scale_to_unit_interval(ndar: numpy.ndarray, eps: float = 1e-8) -> numpy.ndarray:
@@ -119,6 +120,27 @@ def save_filters(path: str | os.PathLike, W: numpy.ndarray, img_shape: tuple[int
     :raises UserError: for shapes that do not fit
     """
     save_picture(path, tile_raster_images(W.T, img_shape, tile_shape, tile_spacing=(1, 1)))
+
+
+def save_with_words(path: str | os.PathLike, X: numpy.ndarray, img_shape: tuple[int, int],
+                    words: list[str]) -> None:
+    """Write a picture of images, enlarged to at least 84 pixels, with words beside each.
+
+    :param X: one image a row, (n_images, height * width), from 0 to 1
+    :param words: for each image; what stands behind a semicolon goes into a line of its own
+    """
+    times = -(-84 // min(img_shape))
+    images = tile_raster_images(X, img_shape, (len(X), 1), scale_rows_to_unit_interval=False)
+    images = images.repeat(times, axis=0).repeat(times, axis=1)
+    font = ImageFont.load_default(16)
+    texts = [text.replace('; ', '\n') for text in words]
+    room = max(font.getlength(line) for text in texts for line in text.split('\n'))
+    picture = Image.new('L', (images.shape[1] + 16 + math.ceil(room), len(images)))
+    picture.paste(Image.fromarray(images), (0, 0))
+    for i, text in enumerate(texts):
+        ImageDraw.Draw(picture).multiline_text(
+            (images.shape[1] + 8, i * times * img_shape[0] + 8), text, fill=255, font=font)
+    save_picture(path, numpy.asarray(picture))
 
 
 def save_picture(path: str | os.PathLike, pixels: numpy.ndarray) -> None:
