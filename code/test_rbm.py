@@ -80,6 +80,13 @@ class TestModel(TestCase):
         numpy.testing.assert_allclose(p_h, p @ states(N_HIDDEN) / p.sum(1, keepdims=True))
         numpy.testing.assert_allclose(p_v, p.T @ states(N_VISIBLE) / p.sum(0)[:, None])
 
+    def test_hidden_units_of_a_step_are_given_the_sample(self):
+        machine = small_rbm()
+        _, _, v, _, h_mean, _ = theano.function(
+            [], machine.gibbs_hvh(T.constant(states(N_HIDDEN))), mode=REFERENCE_MODE)()
+        W, c, _ = parameters(machine)
+        numpy.testing.assert_allclose(h_mean, expit(v @ W + c), rtol=1e-5)
+
     def test_gradient_of_the_likelihood(self):
         """F(data) less F over the whole model has the gradient of -log p(data)."""
         with in_float64():
@@ -299,6 +306,14 @@ class TestTraining(TestCase):
         # all three kinds of parameters have moved from where they began
         for param in result.model.params[1:]:
             self.assertGreater(numpy.abs(param.get_value()).max(), 1e-3)
+
+    def test_samples_begin_with_images_of_the_test_set(self):
+        images = small_images()
+        with mock.patch.object(rbm, 'Sampler', wraps=rbm.Sampler) as sampler:
+            self.train(images, training_epochs=1)
+        _, start = sampler.call_args.args
+        first = [image.tolist() for image in images.test[0]].index(start[0].tolist())
+        numpy.testing.assert_array_equal(start, images.test[0][first:first + 3])
 
     def test_rate_decays(self):
         """Two epochs by the script against the same updates with the rates 0.2 and 0.05."""

@@ -231,6 +231,7 @@ class TestRun(RunCase):
                 ({'another': 3}, '`another` was None, not 3'),
                 ({'sha256': '1', 'data': 'other.npz'}, 'the data set was another than other.npz'),
                 ({'script': 'other'}, 'the script was script'),
+                ({'shape': (2, 2)}, r'holds float32\(2, 3\) for 0_W, where this model has'),
                 ({'shape': (2, 4)}, r'holds float32\(2, 3\) for 0_W, where this model has')):
             with self.subTest(message):
                 self.assert_user_error(message, self.enter, resume=True, **changed)

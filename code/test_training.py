@@ -276,6 +276,10 @@ def numpy_logistic_sgd(data, learning_rate, batch_size, n_epochs, patience):
 
 class TestEarlyStoppingLoop(TrainingCase):
 
+    def setUp(self):
+        super().setUp()
+        self.after = []
+
     def train(self, data, learning_rate, batch_size, n_epochs, patience):
         index, x, y = T.lscalar('index'), T.matrix('x'), T.ivector('y')
         classifier = LogisticRegression(x, data.n_in, data.n_classes)
@@ -290,7 +294,8 @@ class TestEarlyStoppingLoop(TrainingCase):
         with checkpoints.Run('test', self.settings(overwrite=True), shared, classifier.params,
                              {}) as run, printed() as output:
             scores = training.train_with_early_stopping(
-                run, train_model, validate, test, n_epochs, patience)
+                run, train_model, validate, test, n_epochs, patience,
+                after_epoch=lambda epoch, row: self.after.append((epoch, row['epoch'])))
         return scores, classifier, run.history, output.getvalue().splitlines()
 
     def test_agrees_with_numpy(self):
@@ -331,6 +336,19 @@ class TestEarlyStoppingLoop(TrainingCase):
                     self.assertTrue(following.endswith(f'model {row["test_error"]:f} %'))
         self.assertEqual(list(rows), [])
 
+    def test_after_every_epoch(self):
+        self.train(small_images(n_train=205), .2, 20, n_epochs=5, patience=10 ** 4)
+        self.assertEqual(self.after, [(epoch, epoch + 1) for epoch in range(5)])
+
+    def test_checkpoints_say_where_a_run_goes_on(self):
+        save = checkpoints.Run.save
+        with mock.patch.object(checkpoints.Run, 'save', autospec=True, side_effect=save) as saved:
+            self.train(small_images(n_train=205), .2, 6, n_epochs=2, patience=31)
+        self.assertEqual([call.args[1] for call in saved.call_args_list][:4], [
+            'after epoch 0 of training and 15 minibatches',
+            'after epoch 0 of training and 30 minibatches', 'after epoch 1 of training',
+            'after epoch 1 of training and 11 minibatches'])
+
     def test_the_lines_keep_the_tutorial_s_form(self):
         with mock.patch.object(datasets, 'read', return_value=small_images()), printed() as output:
             result = sgd_optimization_mnist(n_epochs=3, batch_size=10,
@@ -369,7 +387,7 @@ class TestEarlyStoppingLoop(TrainingCase):
         self.assertEqual((result.history, result.scores), ([], {'epochs': 0}))
         self.assertFalse(result.model.W.get_value().any())
         self.assertEqual({file.name for file in (self.folder / 'out').iterdir()} - {'.lock'},
-                         {'checkpoint.npz', 'run.json'})
+                         {'checkpoint.npz', 'likeness.npz', 'run.json'})
 
 
 class TestTrainEpochs(TrainingCase):
@@ -398,8 +416,10 @@ class TestTrainEpochs(TrainingCase):
     def test_means_over_all_minibatches(self):
         # The last piece is the shorter one, so that a mean of means would be another number.
         with mock.patch.object(training, 'UPDATES_PER_CALL', 6), self.run_of([self.w]) as run, \
+                mock.patch.object(training, 'Progress', wraps=training.Progress) as progress, \
                 printed() as output, contextlib.redirect_stderr(io.StringIO()) as errors:
             rows = self.train(run, self.step, 2, columns=('cost', 'largest'))
+        progress.assert_called_once_with('a stage', 2 * 23, 23, False)
         mean, largest = self.rows.mean(), self.rows.max(axis=1).mean()
         self.assertEqual([report[0] for report in self.reports], [0, 1])
         for _, *means in self.reports:
@@ -450,6 +470,23 @@ class TestTrainEpochs(TrainingCase):
         self.assertEqual([row['validation_cost'] for row in rows], [3, 1, 2, 1])
         best = checkpoints.load_arrays(self.folder / 'out' / 'model.npz')['0_w']
         self.assertEqual(best.tolist(), (1 + 2 * self.rows.sum(axis=0)).tolist())
+
+    def test_of_several_stages_each_has_a_best_model(self):
+        costs = iter([1., 3., 2.])
+        with self.run_of([self.w]) as run, printed():
+            for name, n_epochs in (('a', 1), ('b', 2)):
+                training.train_epochs(run, name, self.step, n_epochs, lambda *args: '',
+                                      ('cost', 'largest'), validate=lambda: next(costs))
+        best = checkpoints.load_arrays(self.folder / 'out' / 'model.npz')['0_w']
+        self.assertEqual(best.tolist(), (1 + 3 * self.rows.sum(axis=0)).tolist())
+
+    def test_only_the_cost_tells_divergence(self):
+        index, row = T.lscalar('index'), T.matrix('row')
+        step = engine.function(
+            [index], [T.mean(row), 1e6 * index], [(self.w, self.w + T.sum(row, axis=0))],
+            {row: engine.minibatch(engine.shared_data(self.rows), index, 1)})
+        with self.run_of([self.w]) as run, printed():
+            self.train(run, step, 1, columns=('cost', 'another'))
 
     def test_divergence_is_an_error_and_leaves_the_last_checkpoint(self):
         with self.run_of([self.w]) as run, printed():
