@@ -142,6 +142,8 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
                             'none')
         files = find_images(images)
         names = [name for name, content in files]
+        if show and not show.parent.is_dir():
+            raise UserError(f'`show` is {show}, but there is no folder {show.parent}: make it')
         if show in names:
             raise UserError(f'`show` is {show}, which is one of the images: give another name')
         rows = numpy.array([read_digit(*file) if is_digit

@@ -193,6 +193,7 @@ class TestPhotos(TestCase):
                 ([empty], {}, 'empty holds no image files: give a folder that does'),
                 ([self.pictures / 'notes.txt'], {}, 'notes.txt cannot be read as an image'),
                 ([picture], {'prepare': 'x'}, '`prepare` is x, .* one of auto, digit, none'),
+                ([picture], {'show': empty / 'none' / 'a.png'}, 'there is no folder .*none: make'),
                 ([picture], {'show': picture}, '`show` is .*0.png, which is one of the images'),
                 ([], {'show': picture}, '`show` is for image files: give some as `images`')):
             with self.assertRaisesRegex(UserError, message):

@@ -73,8 +73,9 @@ OLD_RNNRBM = {1: -15.03, 2: -10.49, 3: -10.24, 4: -10.14, 5: -9.70, 6: -8.60, 7:
 def keep_records(folder: Path) -> None:
     """Copy settings, scores and histories of finished runs, and the pictures that they drew."""
     for name, output in RUNS.items():
-        if (folder / output / 'run.json').exists():
-            keep_record(folder / output / 'run.json', name)
+        path = folder / output / 'run.json'
+        if path.exists() and json.loads(path.read_text(encoding='utf-8'))['status'] == 'finished':
+            keep_record(path, name)
             shutil.copyfile(folder / output / 'history.csv', RESULTS / f'{name}.csv')
     for name, path in RECORDS.items():
         if (folder / path).exists():
