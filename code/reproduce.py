@@ -1,6 +1,7 @@
 """Every script at its defaults, one after the other, and what came out beside the old results.
 
 ``python code/reproduce.py`` takes hours, and can be stopped at any time: the same command goes on.
+With ``--at-once 2`` two scripts run side by side, which takes less time on two cores.
 Each script is a process of its own, which gives its memory back in the end, and whose failure
 leaves the others alone. What it prints is in a file beside its output folder. A table and a page
 with the curves and pictures say what came out.
@@ -34,6 +35,7 @@ import numpy
 from tqdm.auto import tqdm
 
 CODE_FOLDER = Path(__file__).resolve().parent
+THREADS = 'NPROC', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'  # what JAX and NumPy go by
 RESULTS = CODE_FOLDER.parent / 'doc' / 'results'  # of our own runs, and in theano.json of the old
 
 Numbers = dict[str, float]
@@ -234,34 +236,37 @@ class Task:
             command += ['--seed', str(self.seed)]
         return command
 
-    def run(self, tick: Callable[[], None]) -> None:
-        """Do it, or go on with it, and note how its process ended.
+    def start(self, n_threads: int | None = None) -> None:
+        """Begin to do it, or go on with it.
 
-        :param tick: called ten times a second
-        :raises KeyboardInterrupt: when the user wants to stop; the script has then stopped, too
+        :param n_threads: threads of linear algebra that it may have; None for as many as it takes
         """
-        while is_in_use(self.folder):  # by a script that outlived the one that began it
-            tick()
-            time.sleep(0.1)
-        log, started = self.reproduction.file(f'{self.label}.txt'), time.monotonic()
-        with open(log, 'ab') as file:  # Ctrl-C on the terminal does not reach another session
-            process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=file,
-                                       stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-                tick()
-                time.sleep(0.1)
-        except BaseException:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            raise
-        process.returncode = os.waitstatus_to_exitcode(ended[1])
+        self.log, self.started = self.reproduction.file(f'{self.label}.txt'), time.monotonic()
+        limits = {} if n_threads is None else dict.fromkeys(THREADS, str(n_threads))
+        with open(self.log, 'ab') as file:  # Ctrl-C on the terminal does not reach another session
+            self.process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                env=os.environ | limits, start_new_session=True)
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C does, so that it can go on later."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
+
+    def has_ended(self) -> bool:
+        """Whether its process has ended; how is then in the notes."""
+        pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+        if not pid:
+            return False
+        self.process.returncode = os.waitstatus_to_exitcode(status)
         a_megabyte = 1024 if sys.platform == 'linux' else 1024 ** 2  # in units of the system
-        lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
+        lines = self.log.read_text(encoding='utf-8', errors='replace').splitlines()
         self.reproduction.write(processes=self.reproduction.record['processes'] | {self.label: {
-            'status': process.returncode, 'seconds': round(time.monotonic() - started, 1),
-            'megabytes': max(self.notes.get('megabytes', 0), ended[2].ru_maxrss // a_megabyte),
+            'status': self.process.returncode,
+            'seconds': round(time.monotonic() - self.started, 1),
+            'megabytes': max(self.notes.get('megabytes', 0), usage.ru_maxrss // a_megabyte),
             'last_line': lines[-1] if lines else ''}})
+        return True
 
 
 def on_record(name: str) -> dict[str, Any]:
@@ -270,31 +275,58 @@ def on_record(name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
 
 
-def run_all(tasks: Sequence[Task], after_each: Callable[[], None] = lambda: None) -> None:
-    """Do one after the other, and say how long the rest will take, by the times on record."""
-    expected = [max(0, task.seconds_on_record - (0 if task.is_quick else task.seconds))
-                for task in tasks]
-    started = last_line = time.monotonic()
-    with tqdm(total=sum(expected), bar_format='{desc} |{bar}|', leave=False,
-              disable=not shows_bars()) as bar:
-        for i, task in enumerate(tasks):
-            begun = time.monotonic()
+def run_all(tasks: Sequence[Task], at_once: int = 1,
+            after_each: Callable[[], None] = lambda: None) -> None:
+    """Do them, and say how long the rest will take, by the times on record.
 
-            def tick(i=i, task=task, begun=begun):
-                nonlocal last_line
-                now, before = time.monotonic(), sum(expected[:i])
-                bar.n = before + min(expected[i], now - begun)
-                slowness = (now - started) / bar.n if before else 1  # of this machine
-                left = tqdm.format_interval((sum(expected) - bar.n) * slowness)
-                about = 'at least' if 0 in expected[i:] else 'about'  # 0: not on record
-                text = f'{task.label} ({i + 1} of {len(tasks)}), left: {about} {left}'
+    :param at_once: do so many at a time, the longest first, with a share of the cores for each
+    :raises KeyboardInterrupt: when the user wants to stop; the scripts have then stopped, too
+    """
+    n_threads = max(1, (os.cpu_count() or 1) // at_once) if at_once > 1 else None
+
+    def is_free(task: Task) -> bool:
+        """Whether nothing else is going to change its folder, or is doing so: a script that
+        outlived the one that began it, for instance."""
+        return not is_in_use(task.folder) and not any(
+            earlier.folder == task.folder for earlier in tasks[:tasks.index(task)]
+            if earlier in waiting or earlier in running)
+
+    expected = {task: max(0, task.seconds_on_record - (0 if task.is_quick else task.seconds))
+                for task in tasks}
+    waiting = sorted(tasks, key=expected.__getitem__, reverse=True) if at_once > 1 else [*tasks]
+    running: list[Task] = []
+    done, started = 0., time.monotonic()  # done: expected seconds of those that have ended
+    last_line = started
+    total = sum(expected.values())
+    with tqdm(total=total, bar_format='{desc} |{bar}|', leave=False,
+              disable=not shows_bars()) as bar:
+        try:
+            while waiting or running:
+                free = [task for task in waiting if is_free(task)]
+                for task in free[:at_once - len(running)]:
+                    waiting.remove(task)
+                    running.append(task)
+                    task.start(n_threads)
+                for task in [task for task in running if task.has_ended()]:
+                    running.remove(task)
+                    done += expected[task]
+                    after_each()
+                now = time.monotonic()
+                bar.n = done + sum(min(expected[task], now - task.started) for task in running)
+                slowness = (now - started) / bar.n if done else 1 / at_once  # of this machine
+                left = tqdm.format_interval((total - bar.n) * slowness)
+                about = 'at least' if 0 in map(expected.get, waiting + running) else 'about'
+                text = (f'{" and ".join(task.label for task in running)} ({len(waiting)} of '
+                        f'{len(tasks)} to come), left: {about} {left}')
                 bar.set_description_str(text)
                 if bar.disable and now - last_line >= SECONDS_BETWEEN_LINES:
                     last_line = now
                     tell(text)
-
-            task.run(tick)
-            after_each()
+                time.sleep(0.1)
+        except BaseException:
+            for task in running:
+                task.stop()
+            raise
 
 
 # Tables and the page ----------------------------------------------------------------------------
@@ -351,7 +383,7 @@ def page(tasks: Sequence[Task]) -> str:
     return '\n'.join([*parts, '</body></html>', ''])
 
 
-def run_plan(output: OutputFolder, tasks: Sequence[Task]) -> None:
+def run_plan(output: OutputFolder, tasks: Sequence[Task], at_once: int) -> None:
     """Show the plan, carry it out, and show what came out.
 
     :raises UserError: when a script has failed
@@ -366,7 +398,7 @@ def run_plan(output: OutputFolder, tasks: Sequence[Task]) -> None:
             file.write(page(tasks).encode())
 
     try:
-        run_all([task for task in tasks if not task.is_done()], write_page)
+        run_all([task for task in tasks if not task.is_done()], at_once, write_page)
     except KeyboardInterrupt:
         raise KeyboardInterrupt('the same command goes on') from None
     write_page()
@@ -404,12 +436,12 @@ def comparison(task: Task) -> list[str]:
             f'{allowed[i]:.1g}', task.job.why, 'right' if off[i] <= allowed[i] else 'WRONG']
 
 
-def run_quickly(tasks: Sequence[Task], record: bool) -> None:
+def run_quickly(tasks: Sequence[Task], record: bool, at_once: int) -> None:
     """Run the first epochs, and hold them against the record, or make them the record.
 
     :raises UserError: when a script has failed, or a number is farther off than it may be
     """
-    run_all(tasks)
+    run_all(tasks, at_once)
     if record:
         if failed := [task.label for task in tasks if not task.is_done()]:
             raise UserError(f'{", ".join(failed)} failed: nothing is put on record')
@@ -424,7 +456,8 @@ def run_quickly(tasks: Sequence[Task], record: bool) -> None:
 
 
 def reproduce(only: tuple[str, ...] = (), seeds: int = 1, likelihood: bool = False,
-              quick: bool = False, record: bool = False, folder: str = 'reproduction') -> None:
+              quick: bool = False, record: bool = False, at_once: int = 1,
+              folder: str = 'reproduction') -> None:
     """Run every script at its defaults, and put what comes out beside what the old book reported.
 
     For example::
@@ -437,9 +470,11 @@ def reproduce(only: tuple[str, ...] = (), seeds: int = 1, likelihood: bool = Fal
     :param likelihood: measure the likelihood of the RBM, the DBN and the RNN-RBM, too
     :param quick: run only the first epochs, and hold them against those on record
     :param record: with --quick, put them on record instead
+    :param at_once: scripts to run at a time, with a share of the cores for each: most of them
+        have work for one
     :param folder: for the output folders, what the scripts print, and the page
     """
-    check(1, seeds=seeds)
+    check(1, seeds=seeds, at_once=at_once)
     if record and not quick:
         raise UserError('`record` is of the first epochs: give `quick=True` as well')
     jobs = JOBS if quick else JOBS | LIKELIHOOD_JOBS
@@ -455,9 +490,9 @@ def reproduce(only: tuple[str, ...] = (), seeds: int = 1, likelihood: bool = Fal
                  if name in chosen for seed in (None, *range(1, seeds))
                  if seed is None or (job.is_random and not quick)]
         if quick:
-            run_quickly(tasks, record)
+            run_quickly(tasks, record, at_once)
         else:
-            run_plan(output, tasks)
+            run_plan(output, tasks, at_once)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 from unittest import mock
 
 from support.errors import UserError
@@ -99,7 +100,7 @@ class TestReproduce(TestCase):
         self.assertEqual(record['status'], 'running')  # the child has outlived it
         os.kill(record['process']['id'], signal.SIGKILL)
 
-        output, message = self.reproduce(jobs)
+        output, message = self.reproduce(jobs, at_once=2)
         self.assertIn('broken failed: see the end of reproduction/broken.txt', message)
         plan, table = output.split('\n\n')
         self.assertRegex(plan, r'mlp +begun +1\.5\n')
@@ -155,16 +156,49 @@ class TestReproduce(TestCase):
         with mock.patch.object(reproduce, 'run_plan') as run_plan:
             self.reproduce({'mlp': Job('mlp.py', 'mlp_output'),
                             'fixed': Job('fixed.py', 'fixed_output', is_random=False)}, seeds=3)
-        _, tasks = run_plan.call_args.args
+        _, tasks, _ = run_plan.call_args.args
         self.assertEqual([task.folder.name for task in tasks], [
             'mlp_output', 'mlp_output_seed_1', 'mlp_output_seed_2', 'fixed_output'])
         self.assertEqual(tasks[1].command()[-4:], [
             'reproduction/mlp_output_seed_1', '--resume', '--seed', '1'])
 
+    def test_several_at_once(self):
+        began, running = [], []
+
+        class Stub:
+            is_quick = True
+
+            def __init__(self, label, folder, seconds):
+                self.label, self.folder, self.seconds_on_record = label, Path(folder), seconds
+
+            def start(self, n_threads):
+                self.started, self.polls = time.monotonic(), 0
+                began.append((self.label, n_threads, len(running)))
+                running.append(self)
+
+            def has_ended(self):
+                self.polls += 1
+                if self.polls == 3:
+                    running.remove(self)
+                return self.polls >= 3
+
+        tasks = [Stub('a', 'of a', 1), Stub('likelihood of a', 'of a', 5), Stub('b', 'of b', 9)]
+        with mock.patch('os.cpu_count', return_value=4), contextlib.chdir(self.folder):
+            reproduce.run_all(tasks, at_once=2)
+        self.assertEqual(began, [('b', 2, 0), ('a', 2, 1), ('likelihood of a', 2, 0)])
+
+        tasks[0].has_ended = mock.Mock(side_effect=KeyboardInterrupt)
+        for task in tasks:
+            task.stop = mock.Mock()
+        with self.assertRaises(KeyboardInterrupt), contextlib.chdir(self.folder):
+            reproduce.run_all(tasks)
+        self.assertEqual([task.stop.call_count for task in tasks], [1, 0, 0])
+
     def test_mistakes(self):
         for settings, message in (({'only': ('ldA',)}, '`only` is ldA: choose from logistic_sgd,'),
                                   ({'record': True}, '`record` is of the first epochs'),
-                                  ({'seeds': 0}, '`seeds` is 0')):
+                                  ({'seeds': 0}, '`seeds` is 0'),
+                                  ({'at_once': 0}, '`at_once` is 0')):
             with self.assertRaisesRegex(UserError, message):
                 reproduce.reproduce(**settings)
         self.assertFalse((self.folder / 'reproduction').exists())
