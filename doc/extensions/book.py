@@ -9,22 +9,34 @@ wrote them, and ``theano.json``, what the old book and its scripts reported.
     .. results::                            the table of all runs
     .. speed::                              the table of ``benchmark.py``
     .. chapters::                           the table of chapters
+
+And the figures whose models run in the page, of which ``doc/live`` holds the scripts:
+
+    .. live:: classify                      the figure of ``live/classify.js``
+       :models: logistic_sgd mlp            whose weights and forward passes it needs
+       :image: images/logreg_filters.png    what stands there in print, and without scripts
+       :alt: ...
+
+       The caption.
 """
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 from docutils import nodes
-from docutils.parsers.rst import Directive
+from docutils.parsers.rst import Directive, directives
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.directives.patches import Figure
 
 import benchmark
 from reproduce import summary
 
 WORDS_A_MINUTE = 150  # with formulas and code
 RESULTS = Path(__file__).resolve().parent.parent / 'results'
+LIVE = Path(__file__).resolve().parent.parent / 'live'
 
 
 def record(script: str) -> dict:
@@ -110,6 +122,69 @@ class Speed(Directive):
                                                 record('benchmark')['microseconds'])))]
 
 
+class Box(nodes.General, nodes.Element):
+    """Where a figure goes that runs in the page."""
+
+
+class Live(Figure):
+    """A figure that runs in the page, before the image that stands for it elsewhere."""
+
+    option_spec = Figure.option_spec | {'image': directives.unchanged_required,
+                                        'models': directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        box = Box(figure=self.arguments[0], models=self.options.pop('models', ''))
+        self.arguments[0] = self.options.pop('image')
+        result = super().run()
+        if isinstance(result[0], nodes.figure):
+            result[0].insert(0, box)
+        return result
+
+
+def visit_box(translator, node: Box) -> None:
+    """The element that ``live/figure.js`` looks for."""
+    translator.body.append(f'<div class="live" data-figure="{node["figure"]}" '
+                           f'data-models="{node["models"]}"></div>\n')
+    raise nodes.SkipNode
+
+
+def live_scripts(figure: str, models: str) -> list[str]:
+    """The files of ``doc/live`` that a figure needs, in the order in which a page loads them.
+
+    A file names in its second line those that come before it: ``// After: engine.js``.
+
+    :param models: names, with space between them
+    """
+    files: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        text = (LIVE / name).read_text(encoding='utf-8')
+        after = re.match("'use strict';\n// After: (.*)\n", text)
+        for before in after[1].split() if after else ():
+            add(before)
+        files[name] = None
+
+    for model in models.split():
+        add(f'{model}.js')
+        add(f'weights/{model}.js')
+    add(f'{figure}.js')
+    return list(files)
+
+
+def add_live_scripts(app: Sphinx, pagename: str, templatename: str, context: dict,
+                     doctree: nodes.document | None) -> None:
+    """Give a page the scripts of its own figures, and no others."""
+    for box in doctree.findall(Box) if doctree else ():
+        for name in live_scripts(box['figure'], box['models']):
+            app.add_js_file(f'live/{name}', loading_method='defer')
+
+
+def copy_live(app: Sphinx) -> None:
+    """Put ``doc/live`` beside the other static files."""
+    if app.builder.format == 'html':
+        shutil.copytree(LIVE, Path(app.outdir) / '_static' / 'live', dirs_exist_ok=True)
+
+
 def table(head: list[str], rows: list[list[str]]) -> nodes.table:
     """A table whose first column is code."""
     result = nodes.table()
@@ -135,4 +210,8 @@ def setup(app: Sphinx) -> dict:
     app.add_directive('results', Results)
     app.add_directive('speed', Speed)
     app.add_directive('chapters', Chapters)
+    app.add_directive('live', Live)
+    app.add_node(Box, html=(visit_box, None))
+    app.connect('html-page-context', add_live_scripts)
+    app.connect('builder-inited', copy_live)
     return {'parallel_read_safe': True, 'version': '2', 'env_version': 2}

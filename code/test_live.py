@@ -1,0 +1,249 @@
+"""Tests of the figures that run in the page: their numbers against the Python, and their handling.
+
+The page is that of a headless Chromium, which is driven by Playwright.
+"""
+
+import base64
+import functools
+import importlib.util
+import shutil
+import sys
+import unittest
+
+from support.testing import CODE_FOLDER, TestCase
+
+import numpy
+
+import logistic_sgd
+import predict
+
+BOOK = CODE_FOLDER.parent / 'doc'
+sys.path[:0] = [str(BOOK), str(BOOK / 'extensions')]
+CHROMIUM = shutil.which('chromium')
+MISSING = [name for name, is_here in (
+    ('Playwright', importlib.util.find_spec('playwright')),
+    ('Sphinx', importlib.util.find_spec('sphinx')), ('chromium', CHROMIUM)) if not is_here]
+# The colours that the theme of the book would give.
+COLOURS = '''<style>body { --color-foreground-primary: #000; --color-background-primary: #fff;
+--color-brand-primary: #06c; --color-foreground-muted: #888; }</style>'''
+# Runs a generator to its end at once; and what any classifier says.
+FINISH = '''
+const finish = work => {
+    for (;;) {
+        const {done, value} = work.next();
+        if (done) return value;
+    }
+};
+const p_y_given_x = (model, x) => model.outputs ? finish(model.outputs(x)).p_y_given_x
+                                                : model.p_y_given_x(x);
+'''
+
+
+def setUpModule():
+    """Say loudly what is missing."""
+    if MISSING:
+        print(f'NOT TESTED: the figures that run in the page, for want of {", ".join(MISSING)}',
+              file=sys.stderr)
+
+
+@functools.cache
+def browser():
+    """One for all tests, until the end of the process."""
+    from playwright.sync_api import sync_playwright
+    playwright = sync_playwright().start()
+    unittest.addModuleCleanup(playwright.stop)
+    started = playwright.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+    unittest.addModuleCleanup(started.close)
+    return started
+
+
+@unittest.skipIf(MISSING, f'needs {", ".join(MISSING)}')
+class LiveTestCase(TestCase):
+    """Tests in a page of their own, with no error in its console."""
+
+    def open(self, figure, models='', **options):
+        """Open a page with one figure, as the book would make it."""
+        from book import live_scripts
+        scripts = ''.join(f'<script defer src="{(BOOK / "live" / name).as_uri()}"></script>'
+                          for name in live_scripts(figure, models))
+        css = (BOOK / 'static' / 'book.css').as_uri()
+        path = self.folder / 'page.html'
+        path.write_text(f'<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="{css}">'
+                        f'{COLOURS}{scripts}<body><figure><div class="live" data-figure="{figure}" '
+                        f'data-models="{models}"></div></figure>')
+        page = browser().new_page(**options)
+        self.addCleanup(page.close)
+        errors = []
+        page.on('pageerror', lambda error: errors.append(str(error)))
+        page.on('console', lambda message: errors.append(message.text))
+        self.addCleanup(lambda: self.assertEqual(errors, []))
+        page.goto(path.as_uri())
+        return page
+
+    def move(self, page, label, value):
+        """Move the slider of this label."""
+        page.get_by_label(label, exact=False).fill(str(value))
+
+
+def stored_digits():
+    """Images, (n, 784), and labels of those in the page."""
+    import live
+    content = live.read_weights('digits')
+    images = numpy.frombuffer(base64.b64decode(content['images']), 'uint8') / 256
+    return images.reshape(-1, 784).astype('float32'), numpy.array(content['labels'])
+
+
+class TestClassifiers(LiveTestCase):
+    def test_probabilities_are_those_of_the_python(self):
+        import live
+        images, labels = stored_digits()
+        for name in ('logistic_sgd', 'mlp', 'convolutional_mlp'):
+            with self.subTest(name):
+                classifier = predict.BUILDERS[name](**live.read_weights(name)['sizes'])
+                for param, array in zip(classifier.params, live.parameters(name), strict=True):
+                    param.set_value(array)
+                expected = numpy.asarray(logistic_sgd.get_p_y_given_x(classifier)(images))
+                page = self.open('classify', name)
+                got = page.evaluate(FINISH + '''name => {
+                    const model = finish(load(name));
+                    return storedDigits().map(({image}) => Array.from(p_y_given_x(model, image)));
+                }''', name)
+                numpy.testing.assert_allclose(got, expected, atol=1e-5)
+                self.assertLess(numpy.mean(expected.argmax(axis=1) != labels), .1)
+
+    def test_lenet_bears_a_move_of_three_pixels_as_the_book_says(self):
+        names = ['logistic_sgd', 'mlp', 'convolutional_mlp']
+        page = self.open('classify', ' '.join(names))
+        templates, mlp, lenet = page.evaluate(FINISH + '''names => names.map(name => {
+            const model = finish(load(name));
+            const move = {right: 3, down: 0, degrees: 0, thicker: 0};
+            return storedDigits().filter(({label, image}) => label === argmax(
+                p_y_given_x(model, moved(image, move)))).length;
+        })''', names)
+        self.assertLess(max(templates, mlp), 20)
+        self.assertGreater(lenet, 23)
+
+
+class TestDigits(LiveTestCase):
+    """What is drawn becomes an image as those of MNIST."""
+
+    def setUp(self):
+        super().setUp()
+        self.page = self.open('classify', 'logistic_sgd')
+
+    def test_drawing_fits_20_pixels_and_is_centred(self):
+        for strokes in ([[[10, 20], [180, 40], [60, 90]]], [[[5, 5], [5, 9]], [[7, 5], [9, 9]]],
+                        [[[100, 100]]]):
+            with self.subTest(strokes=strokes):
+                image = numpy.array(list(self.page.evaluate(
+                    'strokes => Array.from(prepared(strokes))', strokes))).reshape(28, 28)
+                rows, columns = numpy.nonzero(image > .5)
+                side = max(numpy.ptp(rows), numpy.ptp(columns)) + 1
+                if len(strokes[0]) > 1:
+                    self.assertIn(side, (19, 20, 21))
+                places = numpy.arange(28) + .5
+                for axis in (0, 1):
+                    mean = (image.sum(axis=1 - axis) * places).sum() / image.sum()
+                    self.assertAlmostEqual(mean, 14, delta=.1)
+
+    def test_moving(self):
+        image = stored_digits()[0][0].reshape(28, 28)
+        still = {'right': 0, 'down': 0, 'degrees': 0, 'thicker': 0}
+        for change, expected in (
+                ({}, image), ({'right': 2}, numpy.roll(image, 2, axis=1)),
+                ({'down': -1}, numpy.roll(image, -1, axis=0)),
+                ({'right': .5}, (image + numpy.roll(image, 1, axis=1)) / 2),
+                ({'degrees': 90}, numpy.rot90(image, -1)),
+                ({'thicker': 1}, numpy.max([image, *(numpy.roll(image, shift, axis) for shift, axis
+                                                     in ((1, 0), (-1, 0), (1, 1), (-1, 1)))], 0))):
+            with self.subTest(change=change):
+                got = self.page.evaluate(
+                    '([image, change]) => Array.from(moved(image, change))',
+                    [image.ravel().tolist(), still | change])
+                numpy.testing.assert_allclose(numpy.reshape(got, (28, 28)), expected, atol=1e-6)
+
+
+class TestClassifyFigure(LiveTestCase):
+    def answers(self, page):
+        return [page.locator('.live-model strong').nth(i).inner_text() for i in range(3)]
+
+    def setUp(self):
+        super().setUp()
+        self.page = self.open('classify', 'logistic_sgd mlp convolutional_mlp',
+                              viewport={'width': 360, 'height': 800})
+        self.settle()
+
+    def settle(self):
+        """Wait until every model has answered."""
+        self.page.wait_for_selector('.live[aria-busy=false]')
+
+    def test_drawing_by_mouse(self):
+        x, y, side = (self.page.locator('.live-pad').bounding_box()[key]
+                      for key in ('x', 'y', 'width'))
+        self.page.mouse.move(x + .55 * side, y + .1 * side)
+        self.page.mouse.down()
+        self.page.mouse.move(x + .45 * side, y + .9 * side, steps=8)
+        self.page.mouse.up()
+        self.settle()
+        self.assertEqual(self.answers(self.page)[1:], ['1', '1'])
+        self.page.get_by_role('button', name='clear').click()
+        self.settle()
+        self.assertEqual(self.answers(self.page), ['–', '–', '–'])
+
+    def test_drawing_by_keys(self):
+        self.page.evaluate('''() => {
+            window.turned = [];
+            document.addEventListener('keydown', event => turned.push(event.key));
+        }''')
+        pad = self.page.locator('.live-pad')
+        pad.press(' ')
+        for _ in range(25):
+            pad.press('ArrowDown')
+        pad.press(' ')
+        self.settle()
+        self.assertEqual(self.answers(self.page)[1:], ['1', '1'])
+        # The book would turn its pages by these.
+        self.assertEqual(self.page.evaluate('window.turned'), [])
+        pad.press('Delete')
+        self.settle()
+        self.assertEqual(self.answers(self.page), ['–', '–', '–'])
+
+    def test_test_images_and_sliders(self):
+        _, labels = stored_digits()
+        self.assertIn(f'a {labels[0]}.', self.page.locator('.live-said').inner_text())
+        self.assertEqual(self.answers(self.page), [str(labels[0])] * 3)
+        shares = self.page.locator('.live-model').nth(0).inner_text()
+        maps = 'document.querySelector(".live-maps").toDataURL()'
+        before = self.page.evaluate(maps)
+        for label, value in (('to the right', 4), ('down', 3), ('turned', 40), ('thicker', .5)):
+            self.move(self.page, label, value)
+            self.settle()
+            after = self.page.evaluate(maps)
+            self.assertNotEqual(after, before, label)
+            before = after
+        self.assertNotEqual(self.page.locator('.live-model').nth(0).inner_text(), shares)
+        self.page.get_by_role('button', name='back').click()
+        self.settle()
+        self.assertEqual(self.page.locator('.live-model').nth(0).inner_text(), shares)
+
+    def test_page_is_no_wider_than_a_phone(self):
+        self.assertLessEqual(self.page.evaluate('document.documentElement.scrollWidth'), 360)
+
+    def test_no_piece_of_work_is_longer_than_a_frame(self):
+        longest = self.page.evaluate('''() => {
+            const times = [];
+            const timed = work => {
+                for (;;) {
+                    const start = performance.now();
+                    const {done, value} = work.next();
+                    times.push(performance.now() - start);
+                    if (done) return value;
+                }
+            };
+            for (const name of ['mlp', 'convolutional_mlp']) {
+                const [model, {image}] = [timed(load(name)), storedDigits()[0]];
+                if (model.outputs) timed(model.outputs(image));
+            }
+            return times.sort((a, b) => a - b).at(Math.floor(times.length * .9));
+        }''')
+        self.assertLess(longest, 16)
