@@ -13,12 +13,14 @@ import unittest
 from support.testing import CODE_FOLDER, TestCase
 
 import numpy
+import pytensor as theano
+import pytensor.tensor as T
 
 import logistic_sgd
 import predict
 
 BOOK = CODE_FOLDER.parent / 'doc'
-sys.path[:0] = [str(BOOK), str(BOOK / 'extensions')]
+sys.path[:0] = [str(BOOK), str(BOOK / 'extensions'), str(CODE_FOLDER / 'hmc')]
 CHROMIUM = shutil.which('chromium')
 MISSING = [name for name, is_here in (
     ('Playwright', importlib.util.find_spec('playwright')),
@@ -247,3 +249,106 @@ class TestClassifyFigure(LiveTestCase):
             return times.sort((a, b) => a - b).at(Math.floor(times.length * .9));
         }''')
         self.assertLess(longest, 16)
+
+
+def energies_of_the_page():
+    """The energy functions of the figure as graphs."""
+    import gaussian
+
+    def ring(pos):
+        return (T.sqrt(T.sum(pos ** 2, axis=1)) - 1.8) ** 2 / (2 * .3 ** 2)
+
+    def modes(pos):
+        x, y = pos[:, 0], pos[:, 1]
+        return -T.log((T.exp(-((x + 1.5) ** 2 + y ** 2) / .5)
+                       + T.exp(-((x - 1.5) ** 2 + y ** 2) / .5)) / 2)
+
+    covariance = numpy.array([[1, .85], [.85, 1]])
+    return {'gaussian': gaussian.gaussian_energy(numpy.zeros(2), covariance), 'ring': ring,
+            'modes': modes}
+
+
+class TestHMC(LiveTestCase):
+    def test_moves_are_those_of_the_python(self):
+        import hmc
+        page = self.open('trajectories')
+        pos, vel = T.matrix('pos'), T.matrix('vel')
+        starts = numpy.array([[-1.5, -1.1], [.2, 1.9], [1.4, .3]], 'float32')
+        pushes = numpy.array([[.5, -.7], [-1.2, .1], [2.1, .4]], 'float32')
+        for name, energy in energies_of_the_page().items():
+            end = hmc.simulate_dynamics(pos, vel, .1, 12, energy)
+            python = theano.function([pos, vel], [*end, hmc.hamiltonian(pos, vel, energy),
+                                                  hmc.hamiltonian(*end, energy)])
+            ends, speeds, before, after = map(numpy.asarray, python(starts, pushes))
+            for chain in range(3):
+                for uniform in (.01, .5, .999999):
+                    with self.subTest(name, chain=chain, uniform=uniform):
+                        got = page.evaluate('''([name, pos, vel, uniform]) => {
+                            const given = [...vel];
+                            const rng = {normal: () => given.shift(), uniform: () => uniform};
+                            return hmc_move(rng, pos, ENERGIES[name], .1, 12, 1);
+                        }''', [name, starts[chain].tolist(), pushes[chain].tolist(), uniform])
+                        numpy.testing.assert_allclose(
+                            got['path'][-1], [ends[chain], speeds[chain]], atol=2e-4)
+                        numpy.testing.assert_allclose(
+                            [got['energies'][0], got['energies'][-1]],
+                            [before[chain], after[chain]], atol=2e-4)
+                        self.assertEqual(got['accept'],
+                                         bool(uniform < numpy.exp(before[chain] - after[chain])))
+
+    def test_mass_is_another_unit_of_time(self):
+        page = self.open('trajectories')
+        light, heavy = page.evaluate('''() => [[1, .2], [4, .4]].map(([mass, stepsize]) =>
+            simulate_dynamics([1, 0], [.6 / Math.sqrt(mass), .2 / Math.sqrt(mass)], stepsize, 9,
+                              ENERGIES.ring, mass).map(([pos]) => pos))''')
+        numpy.testing.assert_allclose(light, heavy, atol=1e-9)
+
+    def test_leapfrog_is_stable_as_far_as_the_book_says(self):
+        page = self.open('trajectories')
+        errors = page.evaluate('''() => [[1, .76], [1, .79], [4, 1.52], [4, 1.58]].map(
+            ([mass, stepsize]) => simulate_dynamics([1, -1], [0, 0], stepsize, 200,
+                                                    ENERGIES.gaussian, mass)
+                .map(([pos, vel]) => hamiltonian(pos, vel, ENERGIES.gaussian, mass)).at(-1))''')
+        self.assertLess(max(errors[0], errors[2]), 1e3)
+        self.assertGreater(min(errors[1], errors[3]), 1e9)
+
+    def test_both_chains_have_the_moments_of_the_gaussian(self):
+        page = self.open('trajectories')
+        for sampler in ('hmc_move(rng, pos, ENERGIES.gaussian, .3, 8, 1)',
+                        'random_walk_move(rng, pos, ENERGIES.gaussian, .9, 1)'):
+            samples = numpy.array(page.evaluate('''() => {
+                const rng = new RandomStreams(5);
+                let pos = [0, 0];
+                return [...Array(20000).keys()].map(() => {
+                    const {path, end, accept} = ''' + sampler + ''';
+                    if (accept) pos = end ?? path.at(-1)[0];
+                    return pos;
+                });
+            }'''))
+            numpy.testing.assert_allclose(samples.mean(axis=0), 0, atol=.1)
+            numpy.testing.assert_allclose(numpy.cov(samples.T), [[1, .85], [.85, 1]], atol=.1)
+
+    def test_figure(self):
+        for motion in ('no-preference', 'reduce'):
+            with self.subTest(motion):
+                page = self.open('trajectories', viewport={'width': 360, 'height': 900},
+                                 reduced_motion=motion)
+                said = page.locator('.live-said').first
+                self.assertEqual(said.inner_text(), 'no move yet')
+                page.get_by_role('button', name='one move').click()
+                self.assertIn('1 moves', said.inner_text())
+                page.get_by_role('button', name='100 moves').click()
+                self.assertRegex(said.inner_text(), r'101 moves, (9\d|100) % accepted')
+                page.get_by_role('button', name='play').click()
+                page.wait_for_function('!document.querySelector(".live-said").textContent'
+                                       '.startsWith("101 moves")')
+                page.get_by_role('button', name='pause').click()
+                for label, value in (('step size', 1), ('steps', 30), ('mass', 1)):
+                    page.get_by_label(label).fill(str(value))
+                page.get_by_role('button', name='100 moves').click()
+                self.assertRegex(said.inner_text(), '100 moves, 0 % accepted')
+                for energy in ('ring', 'modes'):
+                    page.locator('select').select_option(energy)
+                    self.assertEqual(said.inner_text(), 'no move yet')
+                    page.get_by_role('button', name='one move').click()
+                self.assertLessEqual(page.evaluate('document.documentElement.scrollWidth'), 360)
