@@ -28,12 +28,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from support import command_line, datasets
+from support import command_line, datasets, likeness
 from support.checkpoints import CHECKPOINT, MODEL, STATE, load_arrays
 from support.errors import UserError
 from support.folders import RECORD
+from support.likeness import LIKENESS
 from support.midi import LONGEST, midiread, midiwrite, read_all
-from support.photos import read_image
+from support.photos import read_digit, read_image
 
 import numpy
 from PIL import Image
@@ -432,6 +433,9 @@ def damaged_pictures(rng: random.Random, place: Path) -> Cases:
         grey = outcome(read_picture, put('picture', content))
         expect(isinstance(grey, UserError) or (
             grey.shape == (35,) and 0 <= grey.min() <= grey.max() < 1), 'no grey')
+        digit = outcome(read_digit, Path('picture'))
+        expect(isinstance(digit, UserError) or (
+            digit.shape == (784,) and 0 <= digit.min() < .5 < digit.max() < 1), 'no digit')
 
     for form in FORMATS:
         with contextlib.chdir(place):
@@ -595,8 +599,10 @@ def used(place: Path, use: Case, change: Callable[..., Any], *given: Any) -> Non
 
 
 def load() -> None:
-    """Load the model."""
-    predict.load_classifier('out')
+    """Load the model, and what is known of its images."""
+    _, image_shape, _ = predict.load_classifier('out')
+    for array in vars(likeness.load('out', math.prod(image_shape))).values():
+        expect(numpy.isfinite(array).all(), 'it is not finite')
 
 
 def other_arrays(place: Path, name: str, use: Case) -> Cases:
@@ -658,6 +664,7 @@ def records(rng: random.Random, place: Path) -> Cases:
 
 
 def models(rng: random.Random, place: Path) -> Cases:
-    """Files of parameters in which something is missing or other."""
-    yield from other_arrays(place, MODEL, load)
-    yield from damaged_files(rng, place, MODEL, load)
+    """Files of parameters, and of likeness, in which something is missing or other."""
+    for name in (MODEL, LIKENESS):
+        yield from other_arrays(place, name, load)
+        yield from damaged_files(rng, place, name, load)

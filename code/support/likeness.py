@@ -99,7 +99,10 @@ def load(output_folder: str, n_in: int) -> Likeness:
     likeness = Likeness(*(arrays.get(name, numpy.zeros(0)) for name in ('mean', 'components',
                                                                         'limit')))
     shapes = [array.shape for array in vars(likeness).values()]
-    if shapes != [(n_in,), (len(likeness.components), n_in), ()]:
-        raise UserError(f'{path} holds arrays of the shapes {shapes}, which do not fit images of '
-                        f'{n_in} pixels: train the model again, with `overwrite=True`')
+    if (shapes != [(n_in,), (likeness.components.size // n_in, n_in), ()]
+            or not all(array.dtype == 'float32' and numpy.isfinite(array).all()
+                       for array in vars(likeness).values())):
+        raise UserError(f'{path} holds arrays of the shapes {shapes}, where three of finite 32-bit '
+                        f'numbers, of images of {n_in} pixels, are needed: train the model again, '
+                        'with `overwrite=True`')
     return likeness
