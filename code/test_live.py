@@ -6,6 +6,7 @@ The page is that of a headless Chromium, which is driven by Playwright.
 import base64
 import functools
 import importlib.util
+import json
 import shutil
 import sys
 import unittest
@@ -352,3 +353,76 @@ class TestHMC(LiveTestCase):
                     self.assertEqual(said.inner_text(), 'no move yet')
                     page.get_by_role('button', name='one move').click()
                 self.assertLessEqual(page.evaluate('document.documentElement.scrollWidth'), 360)
+
+
+def pseudo_code_of_the_book(validations, patience, patience_increase, improvement_threshold):
+    """The rule of the chapter, update by update: best iteration, updates made, and its end."""
+    errors = {updates: error for updates, error, _ in validations}
+    best, best_iteration = numpy.inf, 0
+    for iteration in range(max(errors)):
+        error = errors.get(iteration + 1, numpy.inf)
+        if error < best:
+            if error < best * improvement_threshold:
+                patience = max(patience, iteration * patience_increase)
+            best, best_iteration = error, iteration + 1
+        if patience <= iteration:
+            return best_iteration, iteration + 1, True
+    return best_iteration, max(errors), False
+
+
+class TestEarlyStopping(LiveTestCase):
+    PLAY = '''([name, settings]) => {
+        const {best, updates, hasStopped} = early_stopping(weights.histories[name], settings);
+        return [best[0], updates, hasStopped, best[2]];
+    }'''
+
+    def test_rule_is_that_of_the_book(self):
+        import live
+        page = self.open('early_stopping')
+        histories = live.read_weights('histories')
+        stopped = set()
+        for name in ('logistic_sgd', 'convolutional_mlp'):
+            for patience in (250, 777.5, 3000, 5000):
+                for increase, threshold in ((1, .995), (1.5, .99), (2, .995), (2, 1), (3, .9)):
+                    settings = {'patience': patience, 'patience_increase': increase,
+                                'improvement_threshold': threshold}
+                    with self.subTest(name, **settings):
+                        expected = pseudo_code_of_the_book(histories[name]['validations'],
+                                                           **settings)
+                        *got, _ = page.evaluate(self.PLAY, [name, settings])
+                        if expected[2] or not got[2]:
+                            self.assertEqual(tuple(got), expected)
+                        else:  # stopped after the last validation on record, before the next one
+                            self.assertEqual(got[0], expected[0])
+                            self.assertGreater(got[1], expected[1])
+                        stopped.add(got[2])
+        self.assertEqual(stopped, {True, False})
+
+    def test_scripts_settings_give_what_is_on_record(self):
+        import live
+        page = self.open('early_stopping')
+        for name, patience in live.HISTORIES.items():
+            with self.subTest(name):
+                scores = json.loads((BOOK / 'results' / f'{name}.json').read_text())['scores']
+                best, updates, _, test_error = page.evaluate(self.PLAY, [name, {
+                    'patience': patience, 'patience_increase': 2, 'improvement_threshold': .995}])
+                n_train_batches = live.read_weights('histories')[name]['n_train_batches']
+                self.assertEqual(best, scores['best_iteration'])
+                self.assertAlmostEqual(test_error, scores['test_error'], places=6)
+                self.assertEqual(-(-updates // n_train_batches), scores['epochs'])
+
+    def test_figure(self):
+        page = self.open('early_stopping', viewport={'width': 360, 'height': 900})
+        said = page.locator('.live-said')
+        self.assertIn('epoch 820', said.inner_text())
+        page.get_by_label('increase').fill('1')
+        self.assertIn('Stops after 10,001 updates', said.inner_text())
+        page.get_by_label('patience').fill('20000')
+        self.assertIn('Stops after 20,001 updates', said.inner_text())
+        page.get_by_role('button', name='as in the script').click()
+        self.assertIn('epoch 820', said.inner_text())
+        page.locator('select').select_option('logistic_sgd')
+        self.assertIn('in epoch 74', said.inner_text())
+        page.get_by_label('threshold').fill('1')
+        self.assertIn('Does not stop', said.inner_text())
+        self.assertLessEqual(page.evaluate('document.documentElement.scrollWidth'), 360)

@@ -9,6 +9,7 @@ rounding costs is measured on the test set, and written into ``results/live.json
 """
 
 import base64
+import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ import predict
 HERE = Path(__file__).resolve().parent
 WEIGHTS, RECORD = HERE / 'live' / 'weights', HERE / 'results' / 'live.json'
 DIGITS_A_CLASS = 3
+# The histories in ``results`` that the page plays with, and the patience that their scripts set.
+HISTORIES = {'mlp': 10000, 'logistic_sgd': 5000, 'convolutional_mlp': 10000}
 
 # From images, (n_images, n_pixels), and labels, (n_images,), to how well a model does.
 Score = Callable[[numpy.ndarray, numpy.ndarray], float]
@@ -121,6 +124,23 @@ def write_digits(images: numpy.ndarray, labels: numpy.ndarray) -> None:
         'images': in_base64(numpy.rint(images[chosen] * 256).astype('uint8'))})
 
 
+def write_histories() -> None:
+    """Write the validations of the runs on record, for the figure of early stopping."""
+    histories = {}
+    for name, patience in HISTORIES.items():
+        with open(HERE / 'results' / f'{name}.csv', encoding='utf-8', newline='') as file:
+            rows = list(csv.DictReader(file))
+        n_train_batches = max(int(row['minibatch']) for row in rows)
+        histories[name] = {
+            'patience': patience, 'n_train_batches': n_train_batches,
+            # The test error was measured only where the model was the best so far.
+            'validations': [[(int(row['epoch']) - 1) * n_train_batches + int(row['minibatch']),
+                             float(row['validation_error']),
+                             float(row['test_error']) if row['test_error'] else None]
+                            for row in rows]}
+    write_weights('histories', histories)
+
+
 def main(folder: tyro.conf.Positional[Path]) -> None:
     """Write the weights of the figures from the runs in a folder.
 
@@ -134,6 +154,7 @@ def main(folder: tyro.conf.Positional[Path]) -> None:
     WEIGHTS.mkdir(exist_ok=True)
     images, labels = datasets.read().test
     write_digits(images, labels)
+    write_histories()
     record = json.loads(RECORD.read_text(encoding='utf-8')) if RECORD.exists() else {}
     for name, model in found.items():
         params, score = model.load(folder / model.folder)
