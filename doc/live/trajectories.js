@@ -141,6 +141,7 @@ class Trajectories {
     this.chains = [new Chain(), new Chain()];
     for (const plane of this.planes) plane.setEnergy(ENERGIES[this.energy.value]);
     this.move = undefined;
+    this.walked = [];
     this.shown = 0;
     this.draw();
   }
@@ -154,18 +155,19 @@ class Trajectories {
   pause() {
     this.playing = false;
     this.play.textContent = 'play';
+    clearTimeout(this.timer);
+    cancelAnimationFrame(this.request);
   }
 
   /** A leapfrog step in a frame; or a move at a time, where no motion is wanted. */
   frame() {
-    if (!this.playing) return;
     if (reducedMotion.matches) {
       this.makeMove();
-      setTimeout(() => requestAnimationFrame(() => this.frame()), PAUSE);
+      this.timer = setTimeout(() => this.frame(), PAUSE);
     } else {
       if (this.move === undefined || this.shown === this.move.path.length) this.makeMove(1);
       else this.shown++;
-      requestAnimationFrame(() => this.frame());
+      this.request = requestAnimationFrame(() => this.frame());
     }
     this.draw();
   }
@@ -200,7 +202,7 @@ class Trajectories {
     const isOver = this.shown === this.move?.path.length;
     const [ball, walk] = this.chains;
     this.planes[0].draw(ball.samples, path, isOver && !this.move.accept);
-    this.planes[1].draw(walk.samples, (this.walked ?? []).slice(0, this.shown + 1), false);
+    this.planes[1].draw(walk.samples, this.walked.slice(0, this.shown + 1), false);
     this.chains.forEach((chain, i) => { this.texts[i].textContent = chain.text; });
     this.drawErrors();
   }
