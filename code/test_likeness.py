@@ -50,7 +50,7 @@ class TestLikeness(TestCase):
         for name, array in vars(likeness.measured(images, images)).items():
             numpy.testing.assert_array_equal(getattr(known, name), array)
         path = folder / 'likeness.npz'
-        with self.assertRaisesRegex(UserError, 'which do not fit images of 7 pixels: train'):
+        with self.assertRaisesRegex(UserError, 'of images of 7 pixels, are needed: train'):
             likeness.load(str(folder), 7)
         arrays = load_arrays(path)
         del arrays['mean']
