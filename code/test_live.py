@@ -417,6 +417,7 @@ class TestEarlyStopping(LiveTestCase):
         self.assertIn('epoch 820', said.inner_text())
         page.get_by_label('increase').fill('1')
         self.assertIn('Stops after 10,001 updates', said.inner_text())
+        self.assertIn('validation error 7.60 %', said.inner_text())  # as the answer says
         page.get_by_label('patience').fill('20000')
         self.assertIn('Stops after 20,001 updates', said.inner_text())
         page.get_by_role('button', name='as in the script').click()
