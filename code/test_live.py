@@ -1,429 +1,728 @@
-"""Tests of the figures that run in the page: their numbers against the Python, and their handling.
+"""Tests of the figures that run in the page: their numbers against the Python, and all that a
+reader can do with them, in a browser."""
 
-The page is that of a headless Chromium, which is driven by Playwright.
-"""
-
-import base64
-import functools
-import importlib.util
 import json
+import re
 import shutil
+import subprocess
 import sys
+import tempfile
 import unittest
+from pathlib import Path
 
-from support.testing import CODE_FOLDER, TestCase
+from support import datasets
+from support.estimates import log_mean_estimate
+from support.testing import CODE_FOLDER, TestCase, in_float64, mnist_is_here
 
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
+from scipy import ndimage
+from scipy.special import expit
 
+import ais
+import cA
+import convolutional_mlp
+import dA
 import logistic_sgd
-import predict
+import mlp
+import rbm
+import rnnrbm
+import stacked
+from test_book import BOOK, CHAPTERS
 
-BOOK = CODE_FOLDER.parent / 'doc'
-sys.path[:0] = [str(BOOK), str(BOOK / 'extensions'), str(CODE_FOLDER / 'hmc')]
-CHROMIUM = shutil.which('chromium')
-MISSING = [name for name, is_here in (
-    ('Playwright', importlib.util.find_spec('playwright')),
-    ('Sphinx', importlib.util.find_spec('sphinx')), ('chromium', CHROMIUM)) if not is_here]
-# The colours that the theme of the book would give.
-COLOURS = '''<style>body { --color-foreground-primary: #000; --color-background-primary: #fff;
---color-brand-primary: #06c; --color-foreground-muted: #888; }</style>'''
-# Runs a generator to its end at once; and what any classifier says.
-FINISH = '''
-const finish = work => {
-    for (;;) {
-        const {done, value} = work.next();
-        if (done) return value;
-    }
-};
-const p_y_given_x = (model, x) => model.outputs ? finish(model.outputs(x)).p_y_given_x
-                                                : model.p_y_given_x(x);
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError:
+    sync_playwright = None
+
+sys.path[:0] = [str(BOOK), str(CODE_FOLDER / 'hmc')]
+import figures  # noqa: E402
+import live  # noqa: E402
+
+import gaussian  # noqa: E402
+import hmc  # noqa: E402
+
+LIVE = BOOK / 'live'
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+BROWSER = None  # one for all tests
+PLAYWRIGHT = None
+
+LIVE_DIRECTIVE = re.compile(r'^\.\. live::.*\n(?:[ ]+.*\n|\n)*', re.MULTILINE)
+PROJECT = f'''
+import sys
+sys.path[:0] = [{str(BOOK / "extensions")!r}, {str(CODE_FOLDER)!r}]
+extensions = ['sphinx.ext.mathjax', 'sphinx-mathjax-offline', 'book']
+html_theme = 'furo'
+html_static_path = [{str(BOOK / "static")!r}, {str(LIVE)!r}]
+html_css_files = ['book.css']
+numfig = True
 '''
 
 
 def setUpModule():
-    """Say loudly what is missing."""
-    if MISSING:
-        print(f'NOT TESTED: the figures that run in the page, for want of {", ".join(MISSING)}',
+    global BROWSER, PLAYWRIGHT
+    if sync_playwright is None or CHROMIUM is None:
+        missing = 'Playwright (requirements-dev.txt)' if CHROMIUM else 'Chromium'
+        print(f'\nNOTICE: NO FIGURE THAT RUNS IN THE PAGE IS TESTED, for want of {missing}',
               file=sys.stderr)
+        raise unittest.SkipTest(f'{missing} is not here')
+    PLAYWRIGHT = sync_playwright().start()
+    BROWSER = PLAYWRIGHT.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
 
 
-@functools.cache
-def browser():
-    """One for all tests, until the end of the process."""
-    from playwright.sync_api import sync_playwright
-    playwright = sync_playwright().start()
-    unittest.addModuleCleanup(playwright.stop)
-    started = playwright.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
-    unittest.addModuleCleanup(started.close)
-    return started
+def tearDownModule():
+    BROWSER.close()
+    PLAYWRIGHT.stop()
 
 
-@unittest.skipIf(MISSING, f'needs {", ".join(MISSING)}')
-class LiveTestCase(TestCase):
-    """Tests in a page of their own, with no error in its console."""
+class BrowserTestCase(TestCase):
+    """A test with a page of its own, in which no error may appear."""
 
-    def open(self, figure, models='', **options):
-        """Open a page with one figure, as the book would make it."""
-        from book import live_scripts
-        scripts = ''.join(f'<script defer src="{(BOOK / "live" / name).as_uri()}"></script>'
-                          for name in live_scripts(figure, models))
-        css = (BOOK / 'static' / 'book.css').as_uri()
-        path = self.folder / 'page.html'
-        path.write_text(f'<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="{css}">'
-                        f'{COLOURS}{scripts}<body><figure><div class="live" data-figure="{figure}" '
-                        f'data-models="{models}"></div></figure>')
-        page = browser().new_page(**options)
-        self.addCleanup(page.close)
-        errors = []
-        page.on('pageerror', lambda error: errors.append(str(error)))
-        page.on('console', lambda message: errors.append(message.text))
-        self.addCleanup(lambda: self.assertEqual(errors, []))
-        page.goto(path.as_uri())
+    def new_page(self, **settings):
+        context = BROWSER.new_context(**settings)
+        self.addCleanup(context.close)
+        page = context.new_page()
+        page.set_default_timeout(10000)
+        self.errors = []
+        page.on('console', lambda message: message.type in ('error', 'warning')
+                and self.errors.append(message.text))
+        page.on('pageerror', lambda error: self.errors.append(str(error)))
+        self.addCleanup(lambda: self.assertEqual(self.errors, []))
         return page
 
-    def move(self, page, label, value):
-        """Move the slider of this label."""
-        page.get_by_label(label, exact=False).fill(str(value))
 
-
-def stored_digits():
-    """Images, (n, 784), and labels of those in the page."""
-    import live
-    content = live.read_weights('digits')
-    images = numpy.frombuffer(base64.b64decode(content['images']), 'uint8') / 256
-    return images.reshape(-1, 784).astype('float32'), numpy.array(content['labels'])
-
-
-class TestClassifiers(LiveTestCase):
-    def test_probabilities_are_those_of_the_python(self):
-        import live
-        images, labels = stored_digits()
-        for name in ('logistic_sgd', 'mlp', 'convolutional_mlp'):
-            with self.subTest(name):
-                classifier = predict.BUILDERS[name](**live.read_weights(name)['sizes'])
-                for param, array in zip(classifier.params, live.parameters(name), strict=True):
-                    param.set_value(array)
-                expected = numpy.asarray(logistic_sgd.get_p_y_given_x(classifier)(images))
-                page = self.open('classify', name)
-                got = page.evaluate(FINISH + '''name => {
-                    const model = finish(load(name));
-                    return storedDigits().map(({image}) => Array.from(p_y_given_x(model, image)));
-                }''', name)
-                numpy.testing.assert_allclose(got, expected, atol=1e-5)
-                self.assertLess(numpy.mean(expected.argmax(axis=1) != labels), .1)
-
-    def test_lenet_bears_a_move_of_three_pixels_as_the_book_says(self):
-        names = ['logistic_sgd', 'mlp', 'convolutional_mlp']
-        page = self.open('classify', ' '.join(names))
-        templates, mlp, lenet = page.evaluate(FINISH + '''names => names.map(name => {
-            const model = finish(load(name));
-            const move = {right: 3, down: 0, degrees: 0, thicker: 0};
-            return storedDigits().filter(({label, image}) => label === argmax(
-                p_y_given_x(model, moved(image, move)))).length;
-        })''', names)
-        self.assertLess(max(templates, mlp), 20)
-        self.assertGreater(lenet, 23)
-
-
-class TestDigits(LiveTestCase):
-    """What is drawn becomes an image as those of MNIST."""
+class TestNumbers(BrowserTestCase):
+    """The JavaScript of each model against the Python, with the weights that the page knows."""
 
     def setUp(self):
         super().setUp()
-        self.page = self.open('classify', 'logistic_sgd')
+        self.page = self.new_page()
 
-    def test_drawing_fits_20_pixels_and_is_centred(self):
-        for strokes in ([[[10, 20], [180, 40], [60, 90]]], [[[5, 5], [5, 9]], [[7, 5], [9, 9]]],
-                        [[[100, 100]]]):
-            with self.subTest(strokes=strokes):
-                image = numpy.array(list(self.page.evaluate(
-                    'strokes => Array.from(prepared(strokes))', strokes))).reshape(28, 28)
-                rows, columns = numpy.nonzero(image > .5)
-                side = max(numpy.ptp(rows), numpy.ptp(columns)) + 1
-                if len(strokes[0]) > 1:
-                    self.assertIn(side, (19, 20, 21))
-                places = numpy.arange(28) + .5
-                for axis in (0, 1):
-                    mean = (image.sum(axis=1 - axis) * places).sum() / image.sum()
-                    self.assertAlmostEqual(mean, 14, delta=.1)
-
-    def test_moving(self):
-        image = stored_digits()[0][0].reshape(28, 28)
-        still = {'right': 0, 'down': 0, 'degrees': 0, 'thicker': 0}
-        for change, expected in (
-                ({}, image), ({'right': 2}, numpy.roll(image, 2, axis=1)),
-                ({'down': -1}, numpy.roll(image, -1, axis=0)),
-                ({'right': .5}, (image + numpy.roll(image, 1, axis=1)) / 2),
-                ({'degrees': 90}, numpy.rot90(image, -1)),
-                ({'thicker': 1}, numpy.max([image, *(numpy.roll(image, shift, axis) for shift, axis
-                                                     in ((1, 0), (-1, 0), (1, 1), (-1, 1)))], 0))):
-            with self.subTest(change=change):
-                got = self.page.evaluate(
-                    '([image, change]) => Array.from(moved(image, change))',
-                    [image.ravel().tolist(), still | change])
-                numpy.testing.assert_allclose(numpy.reshape(got, (28, 28)), expected, atol=1e-6)
-
-
-class TestClassifyFigure(LiveTestCase):
-    def answers(self, page):
-        return [page.locator('.live-model strong').nth(i).inner_text() for i in range(3)]
-
-    def setUp(self):
-        super().setUp()
-        self.page = self.open('classify', 'logistic_sgd mlp convolutional_mlp',
-                              viewport={'width': 360, 'height': 800})
-        self.settle()
-
-    def settle(self):
-        """Wait until every model has answered."""
-        self.page.wait_for_selector('.live[aria-busy=false]')
-
-    def test_drawing_by_mouse(self):
-        x, y, side = (self.page.locator('.live-pad').bounding_box()[key]
-                      for key in ('x', 'y', 'width'))
-        self.page.mouse.move(x + .55 * side, y + .1 * side)
-        self.page.mouse.down()
-        self.page.mouse.move(x + .45 * side, y + .9 * side, steps=8)
-        self.page.mouse.up()
-        self.settle()
-        self.assertEqual(self.answers(self.page)[1:], ['1', '1'])
-        self.page.get_by_role('button', name='clear').click()
-        self.settle()
-        self.assertEqual(self.answers(self.page), ['–', '–', '–'])
-
-    def test_drawing_by_keys(self):
+    def load(self, figure, *weights):
+        """Give the page the scripts of a figure."""
+        sys.path.insert(0, str(BOOK / 'extensions'))
+        from book import scripts_of  # it needs Sphinx
+        for path in [*scripts_of(figure), *(LIVE / 'weights' / f'{name}.js' for name in weights)]:
+            self.page.add_script_tag(path=path)
         self.page.evaluate('''() => {
-            window.turned = [];
-            document.addEventListener('keydown', event => turned.push(event.key));
-        }''')
-        pad = self.page.locator('.live-pad')
-        pad.press(' ')
-        for _ in range(25):
-            pad.press('ArrowDown')
-        pad.press(' ')
-        self.settle()
-        self.assertEqual(self.answers(self.page)[1:], ['1', '1'])
-        # The book would turn its pages by these.
-        self.assertEqual(self.page.evaluate('window.turned'), [])
-        pad.press('Delete')
-        self.settle()
-        self.assertEqual(self.answers(self.page), ['–', '–', '–'])
-
-    def test_test_images_and_sliders(self):
-        _, labels = stored_digits()
-        self.assertIn(f'a {labels[0]}.', self.page.locator('.live-said').inner_text())
-        self.assertEqual(self.answers(self.page), [str(labels[0])] * 3)
-        shares = self.page.locator('.live-model').nth(0).inner_text()
-        maps = 'document.querySelector(".live-maps").toDataURL()'
-        before = self.page.evaluate(maps)
-        for label, value in (('to the right', 4), ('down', 3), ('turned', 40), ('thicker', .5)):
-            self.move(self.page, label, value)
-            self.settle()
-            after = self.page.evaluate(maps)
-            self.assertNotEqual(after, before, label)
-            before = after
-        self.assertNotEqual(self.page.locator('.live-model').nth(0).inner_text(), shares)
-        self.page.get_by_role('button', name='back').click()
-        self.settle()
-        self.assertEqual(self.page.locator('.live-model').nth(0).inner_text(), shares)
-
-    def test_page_is_no_wider_than_a_phone(self):
-        self.assertLessEqual(self.page.evaluate('document.documentElement.scrollWidth'), 360)
-
-    def test_no_piece_of_work_is_longer_than_a_frame(self):
-        longest = self.page.evaluate('''() => {
-            const times = [];
-            const timed = work => {
-                for (;;) {
-                    const start = performance.now();
-                    const {done, value} = work.next();
-                    times.push(performance.now() - start);
-                    if (done) return value;
-                }
+            globalThis.result = generator => {
+                let step;
+                do step = generator.next(); while (!step.done);
+                return step.value;
             };
-            for (const name of ['mlp', 'convolutional_mlp']) {
-                const [model, {image}] = [timed(load(name)), storedDigits()[0]];
-                if (model.outputs) timed(model.outputs(image));
-            }
-            return times.sort((a, b) => a - b).at(Math.floor(times.length * .9));
         }''')
-        self.assertLess(longest, 16)
 
+    def restored(self, name, build):
+        """The model that the page knows."""
+        model = build(**live.read_weights(name)['sizes'])
+        for param, array in zip(model.params, live.parameters(name), strict=True):
+            param.set_value(array)
+        return model
 
-def energies_of_the_page():
-    """The energy functions of the figure as graphs."""
-    import gaussian
-
-    def ring(pos):
-        return (T.sqrt(T.sum(pos ** 2, axis=1)) - 1.8) ** 2 / (2 * .3 ** 2)
-
-    def modes(pos):
-        x, y = pos[:, 0], pos[:, 1]
-        return -T.log((T.exp(-((x + 1.5) ** 2 + y ** 2) / .5)
-                       + T.exp(-((x - 1.5) ** 2 + y ** 2) / .5)) / 2)
-
-    covariance = numpy.array([[1, .85], [.85, 1]])
-    return {'gaussian': gaussian.gaussian_energy(numpy.zeros(2), covariance), 'ring': ring,
-            'modes': modes}
-
-
-class TestHMC(LiveTestCase):
-    def test_moves_are_those_of_the_python(self):
-        import hmc
-        page = self.open('trajectories')
-        pos, vel = T.matrix('pos'), T.matrix('vel')
-        starts = numpy.array([[-1.5, -1.1], [.2, 1.9], [1.4, .3]], 'float32')
-        pushes = numpy.array([[.5, -.7], [-1.2, .1], [2.1, .4]], 'float32')
-        for name, energy in energies_of_the_page().items():
-            end = hmc.simulate_dynamics(pos, vel, .1, 12, energy)
-            python = theano.function([pos, vel], [*end, hmc.hamiltonian(pos, vel, energy),
-                                                  hmc.hamiltonian(*end, energy)])
-            ends, speeds, before, after = map(numpy.asarray, python(starts, pushes))
-            for chain in range(3):
-                for uniform in (.01, .5, .999999):
-                    with self.subTest(name, chain=chain, uniform=uniform):
-                        got = page.evaluate('''([name, pos, vel, uniform]) => {
-                            const given = [...vel];
-                            const rng = {normal: () => given.shift(), uniform: () => uniform};
-                            return hmc_move(rng, pos, ENERGIES[name], .1, 12, 1);
-                        }''', [name, starts[chain].tolist(), pushes[chain].tolist(), uniform])
-                        numpy.testing.assert_allclose(
-                            got['path'][-1], [ends[chain], speeds[chain]], atol=2e-4)
-                        numpy.testing.assert_allclose(
-                            [got['energies'][0], got['energies'][-1]],
-                            [before[chain], after[chain]], atol=2e-4)
-                        self.assertEqual(got['accept'],
-                                         bool(uniform < numpy.exp(before[chain] - after[chain])))
-
-    def test_mass_is_another_unit_of_time(self):
-        page = self.open('trajectories')
-        light, heavy = page.evaluate('''() => [[1, .2], [4, .4]].map(([mass, stepsize]) =>
-            simulate_dynamics([1, 0], [.6 / Math.sqrt(mass), .2 / Math.sqrt(mass)], stepsize, 9,
-                              ENERGIES.ring, mass).map(([pos]) => pos))''')
-        numpy.testing.assert_allclose(light, heavy, atol=1e-9)
-
-    def test_leapfrog_is_stable_as_far_as_the_book_says(self):
-        page = self.open('trajectories')
-        errors = page.evaluate('''() => [[1, .76], [1, .79], [4, 1.52], [4, 1.58]].map(
-            ([mass, stepsize]) => simulate_dynamics([1, -1], [0, 0], stepsize, 200,
-                                                    ENERGIES.gaussian, mass)
-                .map(([pos, vel]) => hamiltonian(pos, vel, ENERGIES.gaussian, mass)).at(-1))''')
-        self.assertLess(max(errors[0], errors[2]), 1e3)
-        self.assertGreater(min(errors[1], errors[3]), 1e9)
-
-    def test_both_chains_have_the_moments_of_the_gaussian(self):
-        page = self.open('trajectories')
-        for sampler in ('hmc_move(rng, pos, ENERGIES.gaussian, .3, 8, 1)',
-                        'random_walk_move(rng, pos, ENERGIES.gaussian, .9, 1)'):
-            samples = numpy.array(page.evaluate('''() => {
-                const rng = new RandomStreams(5);
-                let pos = [0, 0];
-                return [...Array(20000).keys()].map(() => {
-                    const {path, end, accept} = ''' + sampler + ''';
-                    if (accept) pos = end ?? path.at(-1)[0];
-                    return pos;
-                });
-            }'''))
-            numpy.testing.assert_allclose(samples.mean(axis=0), 0, atol=.1)
-            numpy.testing.assert_allclose(numpy.cov(samples.T), [[1, .85], [.85, 1]], atol=.1)
-
-    def test_figure(self):
-        for motion in ('no-preference', 'reduce'):
-            with self.subTest(motion):
-                page = self.open('trajectories', viewport={'width': 360, 'height': 900},
-                                 reduced_motion=motion)
-                said = page.locator('.live-said').first
-                self.assertEqual(said.inner_text(), 'no move yet')
-                page.get_by_role('button', name='one move').click()
-                self.assertIn('1 moves', said.inner_text())
-                page.get_by_role('button', name='100 moves').click()
-                self.assertRegex(said.inner_text(), r'101 moves, (9\d|100) % accepted')
-                page.get_by_role('button', name='play').click()
-                page.wait_for_function('!document.querySelector(".live-said").textContent'
-                                       '.startsWith("101 moves")')
-                page.get_by_role('button', name='pause').click()
-                for label, value in (('step size', 1), ('steps', 30), ('mass', 1)):
-                    page.get_by_label(label).fill(str(value))
-                page.get_by_role('button', name='100 moves').click()
-                self.assertRegex(said.inner_text(), '100 moves, 0 % accepted')
-                for energy in ('ring', 'modes'):
-                    page.locator('select').select_option(energy)
-                    self.assertEqual(said.inner_text(), 'no move yet')
-                    page.get_by_role('button', name='one move').click()
-                self.assertLessEqual(page.evaluate('document.documentElement.scrollWidth'), 360)
-
-
-def pseudo_code_of_the_book(validations, patience, patience_increase, improvement_threshold):
-    """The rule of the chapter, update by update: best iteration, updates made, and its end."""
-    errors = {updates: error for updates, error, _ in validations}
-    best, best_iteration = numpy.inf, 0
-    for iteration in range(max(errors)):
-        error = errors.get(iteration + 1, numpy.inf)
-        if error < best:
-            if error < best * improvement_threshold:
-                patience = max(patience, iteration * patience_increase)
-            best, best_iteration = error, iteration + 1
-        if patience <= iteration:
-            return best_iteration, iteration + 1, True
-    return best_iteration, max(errors), False
-
-
-class TestEarlyStopping(LiveTestCase):
-    PLAY = '''([name, settings]) => {
-        const {best, updates, hasStopped} = early_stopping(weights.histories[name], settings);
-        return [best[0], updates, hasStopped, best[2]];
-    }'''
-
-    def test_rule_is_that_of_the_book(self):
-        import live
-        page = self.open('early_stopping')
-        histories = live.read_weights('histories')
-        stopped = set()
-        for name in ('logistic_sgd', 'convolutional_mlp'):
-            for patience in (250, 777.5, 3000, 5000):
-                for increase, threshold in ((1, .995), (1.5, .99), (2, .995), (2, 1), (3, .9)):
-                    settings = {'patience': patience, 'patience_increase': increase,
-                                'improvement_threshold': threshold}
-                    with self.subTest(name, **settings):
-                        expected = pseudo_code_of_the_book(histories[name]['validations'],
-                                                           **settings)
-                        *got, _ = page.evaluate(self.PLAY, [name, settings])
-                        if expected[2] or not got[2]:
-                            self.assertEqual(tuple(got), expected)
-                        else:  # stopped after the last validation on record, before the next one
-                            self.assertEqual(got[0], expected[0])
-                            self.assertGreater(got[1], expected[1])
-                        stopped.add(got[2])
-        self.assertEqual(stopped, {True, False})
-
-    def test_scripts_settings_give_what_is_on_record(self):
-        import live
-        page = self.open('early_stopping')
-        for name, patience in live.HISTORIES.items():
+    def test_classifiers(self):
+        models = {'logistic_sgd': (logistic_sgd.build, 'LogisticRegression'),
+                  'mlp': (mlp.build, 'MLP'), 'SdA': (stacked.build, 'StackedNetwork'),
+                  'convolutional_mlp': (convolutional_mlp.build, 'LeNet')}
+        self.load('classify', 'digits', *models)
+        images = numpy.array(self.page.evaluate('testDigits().map(({image}) => [...image])'))
+        self.assertEqual(images.shape, (30, 784))
+        for name, (build, constructor) in models.items():
             with self.subTest(name):
-                scores = json.loads((BOOK / 'results' / f'{name}.json').read_text())['scores']
-                best, updates, _, test_error = page.evaluate(self.PLAY, [name, {
-                    'patience': patience, 'patience_increase': 2, 'improvement_threshold': .995}])
-                n_train_batches = live.read_weights('histories')[name]['n_train_batches']
-                self.assertEqual(best, scores['best_iteration'])
-                self.assertAlmostEqual(test_error, scores['test_error'], places=6)
-                self.assertEqual(-(-updates // n_train_batches), scores['epochs'])
+                classifier = self.restored(name, build)
+                expected = logistic_sgd.get_p_y_given_x(classifier)(images.astype('float32'))
+                found = self.page.evaluate('''([name, constructor]) => {
+                    const model = new (eval(constructor))(result(parameters(name)),
+                                                          weights[name].sizes);
+                    return testDigits().map(({image}) => [...('outputs' in model
+                        ? result(model.outputs(image)).p_y_given_x : model.p_y_given_x(image))]);
+                }''', [name, constructor])
+                numpy.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-6)
 
-    def test_figure(self):
-        page = self.open('early_stopping', viewport={'width': 360, 'height': 900})
-        said = page.locator('.live-said')
-        self.assertIn('epoch 820', said.inner_text())
-        page.get_by_label('increase').fill('1')
-        self.assertIn('Stops after 10,001 updates', said.inner_text())
-        self.assertIn('validation error 7.60 %', said.inner_text())  # as the answer says
-        page.get_by_label('patience').fill('20000')
-        self.assertIn('Stops after 20,001 updates', said.inner_text())
-        page.get_by_role('button', name='as in the script').click()
-        self.assertIn('epoch 820', said.inner_text())
-        page.locator('select').select_option('logistic_sgd')
-        self.assertIn('in epoch 74', said.inner_text())
-        page.get_by_label('threshold').fill('1')
-        self.assertIn('Does not stop', said.inner_text())
-        self.assertLessEqual(page.evaluate('document.documentElement.scrollWidth'), 360)
+    def test_test_images(self):
+        if not mnist_is_here():
+            self.skipTest('needs MNIST')
+        self.load('classify', 'digits')
+        digits = self.page.evaluate('testDigits().map(({image, label}) => [label, ...image])')
+        images, labels = datasets.read('mnist.pkl.gz').test
+        rows = numpy.column_stack([labels, images])[:200]
+        for digit in numpy.array(digits):
+            self.assertTrue((abs(rows - digit).max(axis=1) < 1e-6).any())
+
+    def test_drawings_become_images_like_those_of_mnist(self):
+        self.load('classify')
+        drawn, seen, empty = self.page.evaluate('''() => {
+            const ink = new Float32Array(PAD ** 2);
+            drawLine(ink, [20, 90], [60, 30]);
+            drawLine(ink, [60, 30], [60, 110]);
+            return [[...ink], [...prepared(ink, PAD)], [...prepared(new Float32Array(9), 3)]];
+        }''')
+        self.assertEqual(set(empty), {0})
+        ink, image = numpy.reshape(drawn, (140, 140)), numpy.reshape(seen, (28, 28))
+        for centre in ndimage.center_of_mass(image):
+            self.assertAlmostEqual(centre, 13.5, delta=0.03)
+        rows, columns = (numpy.flatnonzero(ink.max(axis=axis)) for axis in (1, 0))
+        scale = (max(numpy.ptp(rows), numpy.ptp(columns)) + 1) / 20
+        self.assertAlmostEqual(image.sum() * scale ** 2, ink.sum(), places=2)
+        # Against the mean of many samples in each pixel, 20 on each side.
+        places = [centre + 0.5 + ((numpy.arange(28 * 20) + 0.5) / 20 - 14) * scale
+                  for centre in ndimage.center_of_mass(ink)]
+        samples = ink[numpy.ix_(*(numpy.floor(place).astype(int).clip(0, 139)
+                                  for place in places))]
+        numpy.testing.assert_allclose(samples.reshape(28, 20, 28, 20).mean((1, 3)), image,
+                                      atol=0.03)
+
+    def test_images_are_moved(self):
+        self.load('classify', 'digits')
+        image, *found = numpy.array(self.page.evaluate('''() => {
+            const image = testDigits()[0].image, none = {dx: 0, dy: 0, angle: 0, thickness: 0};
+            return [image, ...[{dx: 3}, {dy: -2}, {angle: 90}, {angle: 20}, {thickness: 1},
+                    {thickness: -1}].map(move => moved(image, {...none, ...move}))]
+                .map(pixels => [...pixels]);
+        }''')).reshape(-1, 28, 28)
+        right, up, quarter, turned, thicker, thinner = found
+        numpy.testing.assert_array_equal(right, numpy.roll(image, 3, axis=1))
+        numpy.testing.assert_array_equal(up, numpy.roll(image, -2, axis=0))
+        numpy.testing.assert_allclose(quarter, numpy.rot90(image, -1), atol=1e-6)
+        moves = {name: move(image[None])[0] for name, move in live.MOVES.items()}
+        numpy.testing.assert_allclose(turned, moves['turned by 20'], atol=1e-6)
+        numpy.testing.assert_array_equal(thicker, moves['thicker by 1'])
+        numpy.testing.assert_array_equal(thinner, ndimage.grey_erosion(
+            image[None], footprint=live.CROSS)[0])
+
+    def test_hybrid_monte_carlo(self):
+        self.load('hmc')
+        start, velocity = numpy.array([[-1.8, -2.2]]), numpy.array([[0.3, 1.1]])
+        path = self.page.evaluate("""([pos, vel]) => [...simulate_dynamics(
+            pos, vel, 0.12, 20, 1, gaussian_energy(0.85))].map(({pos, vel}) => [pos, vel])""",
+                                  [start[0].tolist(), velocity[0].tolist()])
+        with in_float64():
+            energy = gaussian.gaussian_energy(numpy.zeros(2), numpy.array([[1, .85], [.85, 1]]))
+            pos, vel = T.dmatrix('pos'), T.dmatrix('vel')
+            for n_steps in (1, 7, 20):
+                end = theano.function([pos, vel], [
+                    *hmc.simulate_dynamics(pos, vel, 0.12, n_steps, energy)])(start, velocity)
+                numpy.testing.assert_allclose(path[n_steps - 1], numpy.concatenate(end), rtol=1e-9)
+            expected = theano.function([pos, vel], hmc.hamiltonian(pos, vel, energy))
+            self.assertAlmostEqual(self.page.evaluate(
+                '([pos, vel]) => hamiltonian(pos, vel, 1, gaussian_energy(0.85))',
+                [start[0].tolist(), velocity[0].tolist()]), expected(start, velocity)[0])
+
+    def test_gradients_of_the_landscapes(self):
+        self.load('ball')
+        errors = self.page.evaluate("""() => Object.values(ENERGIES).flatMap(
+            ([, {energy, gradient}]) => [[0.3, -0.4], [1.7, 0.2], [-2, 2]].flatMap(
+                pos => [0, 1].map(i => {
+                const beside = step => energy(pos.map((s, j) => j === i ? s + step : s));
+                return gradient(pos)[i] - (beside(1e-4) - beside(-1e-4)) / 2e-4;
+            })))""")
+        self.assertLess(max(map(abs, errors)), 1e-4)
+
+    def test_moves_of_the_ball_and_of_the_walk_sample_the_landscape(self):
+        self.load('ball')
+        ball, walk = numpy.array(self.page.evaluate("""() => {
+            const rng = new RandomStreams(1), energy = gaussian_energy(0.85);
+            let ball = [0, 0], walk = [0, 0];
+            return [() => ball = result(hmc_move(rng, ball, energy, 0.3, 8, 2)).pos,
+                    () => walk = random_walk_move(rng, walk, energy, 0.8)].map(
+                        move => Array.from({length: 8000}, move));
+        }"""))
+        for samples, tolerance in ((ball, 0.1), (walk, 0.2)):
+            numpy.testing.assert_allclose(numpy.cov(samples.T), [[1, .85], [.85, 1]],
+                                          atol=tolerance)
+            numpy.testing.assert_allclose(samples.mean(axis=0), [0, 0], atol=tolerance)
+
+    def test_gibbs_chain(self):
+        self.load('chain', 'digits', 'rbm_pcd15')
+        machine = self.restored('rbm_pcd15', rbm.build)
+        v, h = machine.input, T.matrix('h')
+        free_energy = theano.function([v], machine.free_energy(v))
+        propup = theano.function([v], machine.propup(v)[1])
+        propdown = theano.function([h], machine.propdown(h)[1])
+        rng = numpy.random.RandomState(0)
+        uniform = rng.uniform(size=(3, machine.n_hidden + machine.n_visible))
+        image, *steps = self.page.evaluate("""numbers => {
+            const machine = new RBM(result(parameters('rbm_pcd15')));
+            let v = testDigits()[0].image;
+            return [[...v], ...numbers.map(given => {
+                const rng = new RandomStreams(0);
+                rng.uniform = () => given.shift();
+                const step = machine.gibbs_vhv(v, rng);
+                v = step.v1_sample;
+                return [[...step.h1_sample], [...step.v1_mean], [...v], machine.free_energy(v)];
+            })];
+        }""", uniform.tolist())
+        sample = numpy.array([image], dtype='float32')
+        for numbers, (h_sample, v_mean, v_sample, energy) in zip(uniform, steps, strict=True):
+            p_h = propup(sample)
+            numpy.testing.assert_array_equal(h_sample, (numbers[:machine.n_hidden] < p_h)[0])
+            hidden = numpy.array([h_sample], dtype='float32')
+            numpy.testing.assert_allclose([v_mean], propdown(hidden), rtol=1e-3, atol=1e-6)
+            numpy.testing.assert_array_equal(v_sample, numbers[machine.n_hidden:] < v_mean)
+            sample = numpy.array([v_sample], dtype='float32')
+            self.assertAlmostEqual(energy, float(free_energy(sample)[0]), delta=1e-2)
+
+    def test_auto_encoders(self):
+        self.load('contract', 'digits', 'dA_0', 'dA_30', 'cA')
+        uniform = numpy.random.RandomState(0).uniform(size=784)
+        for name in ('dA_0', 'dA_30', 'cA'):
+            with self.subTest(name):
+                image, seen, hidden, restored, cost, norm = self.page.evaluate(
+                    """([name, numbers]) => {
+                    const model = new AutoEncoder(result(parameters(name)));
+                    const image = testDigits()[0].image, rng = new RandomStreams(0);
+                    rng.uniform = () => numbers.shift();
+                    const seen = get_corrupted_input(image, 0.3, rng);
+                    const hidden = model.get_hidden_values(seen);
+                    return [...[image, seen, hidden, model.get_reconstructed_input(hidden)].map(
+                        x => [...x]), model.get_cost(image, hidden),
+                        get_jacobian_norm(model, hidden)];
+                }""", [name, uniform.tolist()])
+                numpy.testing.assert_array_equal(seen, (uniform < 0.7) * image)
+                model = self.restored(name, dA.build)
+                code, x = T.matrix('code'), T.matrix('seen')
+                contractive = cA.cA(numpy.random.RandomState(), model.x, 784, len(hidden),
+                                    W=model.W, bhid=model.b, bvis=model.b_prime)
+                expected = theano.function([model.x, x, code], [
+                    model.get_hidden_values(x), model.get_reconstructed_input(code),
+                    model.get_cost(x), T.sqrt(contractive.get_contraction(code))])(
+                        *(numpy.array([row], dtype='float32') for row in (image, seen, hidden)))
+                for found, right in zip((hidden, restored, cost, norm), expected, strict=True):
+                    numpy.testing.assert_allclose(found, numpy.asarray(right).squeeze(),
+                                                  rtol=1e-3, atol=1e-5)
+
+    def test_annealing(self):
+        self.load('temperatures', 'small_rbm')
+        for n in (1, 7, 100):
+            numpy.testing.assert_allclose(self.page.evaluate(
+                'n => [...inverse_temperatures(n)]', n), ais.inverse_temperatures(n), atol=1e-12)
+        machine = figures.small_rbm()
+        for param, array in zip(machine.params, live.parameters('small_rbm'), strict=True):
+            param.set_value(array)
+        self.assertAlmostEqual(
+            self.page.evaluate("result(exact_log_partition(new RBM(result("
+                               "parameters('small_rbm')))))"),
+            ais.exact_log_partition(machine), delta=1e-3)
+        logs = [-3.2, 1.5, 1.1, 0.4]
+        estimate = log_mean_estimate(numpy.array(logs))
+        self.assertEqual({name: round(value, 9) for name, value in self.page.evaluate(
+            'log_mean_estimate', logs).items()},
+            {name: round(value, 9) for name, value in vars(estimate).items()})
+
+        # A chain step by step, with given numbers: its weight from the free energies of the
+        # machines between the models A and B.
+        W, hbias, vbias = ais.parameters(machine)
+        rng = numpy.random.RandomState(0)
+        base, betas = rng.normal(size=100), ais.inverse_temperatures(9)
+        v, uniform = rng.randint(2, size=100), rng.uniform(size=(9, 112))
+        found = self.page.evaluate("""([base, betas, v, numbers]) => {
+            const rng = new RandomStreams(0);
+            rng.uniform = () => numbers.shift();
+            return result(annealing(new RBM(result(parameters('small_rbm'))), base, betas,
+                                    Float32Array.from(v), rng));
+        }""", [base.tolist(), betas.tolist(), v.tolist(), uniform.ravel().tolist()])
+        expected = 0
+
+        def log_f(beta):
+            return (v @ ((1 - beta) * base + beta * vbias)
+                    + numpy.logaddexp(0, beta * (v @ W + hbias)).sum())
+
+        for old, new, numbers in zip(betas, betas[1:], uniform, strict=False):
+            expected += log_f(new) - log_f(old)
+            h = numbers[:12] < expit(new * (v @ W + hbias))
+            v = (numbers[12:] < expit((1 - new) * base + new * (h @ W.T + vbias))).astype(int)
+        self.assertAlmostEqual(found, expected, delta=1e-3)
+
+    def test_deep_belief_network(self):
+        self.load('dream', 'digits', 'DBN')
+        uniform = numpy.random.RandomState(0).uniform(size=4000)
+        image, up, state, down = self.page.evaluate("""numbers => {
+            const dbn = new DBN(result(parameters('DBN'))), image = testDigits()[0].image;
+            const rng = new RandomStreams(0), up = dbn.propup(image);
+            rng.uniform = () => numbers.shift();
+            const state = rng.bernoulli(up.at(-2));
+            return [[...image], up.map(x => [...x]), [...state],
+                    dbn.generate(state, rng).map(x => [...x])];
+        }""", uniform.tolist())
+        arrays = live.parameters('DBN')
+        layers = [arrays[i:i + 3] for i in range(0, len(arrays), 3)]
+        numbers, p = iter(uniform), numpy.array(image)
+        for (W, hbias, _), found in zip(layers, up, strict=True):
+            p = expit(p @ W + hbias)
+            numpy.testing.assert_allclose(found, p, rtol=1e-3, atol=1e-6)
+        numpy.testing.assert_array_equal(state, [next(numbers) < p for p in up[-2]])
+        v = numpy.array(state)
+        for (W, _, vbias), found in zip(layers[-2::-1], down[::-1], strict=True):
+            numpy.testing.assert_allclose(found, expit(v @ W.T + vbias), rtol=1e-3, atol=1e-6)
+            v = numpy.array([next(numbers) < p for p in found])
+
+    def test_recurrent_network(self):
+        self.load('tunes', 'rnnrbm', 'tunes')
+        model = self.restored('rnnrbm', rnnrbm.RnnRbm)
+        rng = numpy.random.RandomState(0)
+        v_t, uniform = rng.randint(2, size=88), rng.uniform(size=25 * (150 + 88))
+        u_before = rng.uniform(-1, 1, size=100)
+        u, bv, bh, frame = self.page.evaluate("""([v_t, u_before, numbers]) => {
+            const model = new RnnRbm(result(parameters('rnnrbm')));
+            const u = model.next_state(v_t, u_before), rbm = model.rbm(u);
+            const rng = new RandomStreams(0);
+            rng.uniform = () => numbers.shift();
+            return [u, rbm.vbias.data, rbm.hbias.data, model.next_frame(u, rng)].map(
+                x => [...x]);
+        }""", [v_t.tolist(), u_before.tolist(), uniform.tolist()])
+        v, before = T.vector('v'), T.vector('before')
+        state = model.parameters.next_state(v, before)
+        expected = theano.function([v, before], [state, *model.parameters.biases(state)])(
+            v_t.astype('float32'), u_before.astype('float32'))
+        for found, right in zip((u, bv, bh), expected, strict=True):
+            numpy.testing.assert_allclose(found, right, rtol=1e-3, atol=1e-5)
+        W, v = live.parameters('rnnrbm')[0], numpy.zeros(88)
+        for numbers in uniform.reshape(25, -1):
+            h = numbers[:150] < expit(v @ W + bh)
+            v = numbers[150:] < expit(h @ W.T + bv)
+        numpy.testing.assert_array_equal(frame, v)
+
+    def test_tunes_are_played_as_they_are_written(self):
+        self.load('tunes', 'tunes')
+        self.assertEqual(self.page.evaluate(
+            "[0, 1, 2, 3].map(t => beginnings([[1, 0], [1, 1], [0, 1], [1, 0]], t))"),
+            [[[0, 2]], [[1, 2]], [], [[0, 1]]])
+        self.assertAlmostEqual(self.page.evaluate('frequency(60)'), 261.626, places=3)
+        roll = numpy.zeros((3, 88), dtype='uint8')
+        roll[1, [39, 43]] = 1
+        self.assertEqual(live.notes(roll, (21, 109)), [[], [60, 64], []])
+
+    def test_early_stopping(self):
+        self.load('stopping')
+        histories = live.read_weights('histories')
+        rng = numpy.random.RandomState(0)
+        for name in histories:
+            self.assertEqual(histories[name], live.history(name))  # as in the records
+            errors, n = histories[name]['validation'], histories[name]['minibatches']
+            settings = [(histories[name]['patience'], 0.995), *(
+                (int(rng.uniform(2 * n, 40 * n)), rng.uniform(0.9, 1)) for _ in range(8)),
+                (3 * n - 1, 0.9), (3 * n, 0.9)]
+            if n > 100:  # which is many updates to go through
+                settings = settings[:1]
+            for i, (patience, threshold) in enumerate(settings):
+                found = self.page.evaluate(
+                    """([errors, n, patience, improvement_threshold]) =>
+                    train_with_early_stopping(errors, n, {patience, improvement_threshold})""",
+                    [errors, n, patience, threshold])
+                # The rule of the chapter, update by update.
+                best, best_epoch, updates, stops = numpy.inf, None, 0, False
+                while not stops and updates < len(errors) * n + n - 1:
+                    updates += 1
+                    if updates % n == 0:
+                        error = errors[updates // n - 1]
+                        if error < best * threshold:
+                            patience = max(patience, (updates - 1) * 2)
+                        if error < best:
+                            best, best_epoch = error, updates // n - 1
+                    stops = patience <= updates - 1
+                self.assertEqual(found['bestEpoch'], best_epoch)
+                self.assertEqual(found['isOver'], stops)
+                self.assertEqual(found['updates'], updates if stops else len(errors) * n)
+                if i == 0:
+                    scores = json.loads((BOOK / 'results' / f'{name}.json').read_text())['scores']
+                    self.assertEqual(-(-found['updates'] // n), scores['epochs'])
+                    self.assertEqual((best_epoch + 1) * n, scores['best_iteration'])
+                    self.assertAlmostEqual(best, scores['best_validation_error'], places=4)
+                    self.assertAlmostEqual(histories[name]['test'][best_epoch],
+                                           scores['test_error'], places=4)
+
+    def test_random_numbers_are_uniform_and_normal(self):
+        self.load('engine')
+        uniform, normal = numpy.array(self.page.evaluate('''() => {
+            const rng = new RandomStreams(0);
+            const draw = method => Array.from({length: 20000}, () => rng[method]());
+            return [draw('uniform'), draw('normal')];
+        }'''))
+        counts, _ = numpy.histogram(uniform, 10, (0, 1))
+        self.assertLess(abs(counts - 2000).max(), 200)
+        self.assertLess(abs(numpy.corrcoef(uniform[1:], uniform[:-1])[0, 1]), 0.03)
+        for moment, expected in ((1, 0), (2, 1), (3, 0), (4, 3)):
+            self.assertAlmostEqual(numpy.mean(normal ** moment), expected, delta=0.2)
+
+
+class TestFigures(BrowserTestCase):
+    """Every figure of the book, on a page of its own, as a reader uses it."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.project = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        (cls.project / 'conf.py').write_text(PROJECT)
+        (cls.project / 'images').symlink_to(BOOK / 'images')
+        names = []
+        for chapter in CHAPTERS:
+            block = LIVE_DIRECTIVE.search(chapter.read_text(encoding='utf-8'))
+            if block:
+                names.append(chapter.stem)
+                (cls.project / f'{chapter.stem}.rst').write_text(f'{chapter.stem}\n{"=" * 20}\n\n'
+                                                                 f'{block[0]}')
+        (cls.project / 'index.rst').write_text(
+            '\n'.join(['Figures', '=======', '', '.. toctree::', ''] + [f'   {n}' for n in names]))
+        build = subprocess.run([sys.executable, '-m', 'sphinx', '-W', '-q', '-b', 'html',
+                                cls.project, cls.project / 'html'], capture_output=True, text=True)
+        if build.returncode:
+            raise AssertionError(build.stderr)
+
+    def open(self, chapter, **settings):
+        """The figure of a chapter, when it runs, on a phone in the dark if not said otherwise."""
+        settings = {'viewport': {'width': 360, 'height': 700}, 'color_scheme': 'dark', **settings}
+        self.page = self.new_page(**settings)
+        self.page.goto((self.project / 'html' / f'{chapter}.html').as_uri())
+        self.figure = self.page.locator('figure.live')
+        self.page.wait_for_selector('figure.live-runs')
+        self.assertEqual(self.page.evaluate('document.documentElement.scrollWidth'),
+                         settings['viewport']['width'])
+
+    def words(self):
+        """What the figure says, once it has done its work."""
+        self.page.wait_for_function('nAtWork === 0')
+        return self.figure.locator('.live-words').inner_text()
+
+    def move(self, label, value):
+        """Move a slider, as the keys do."""
+        slider = self.figure.get_by_label(label, exact=True)
+        slider.fill(str(value))
+        return self.words()
+
+    def draw_a_one(self):
+        """Draw an upright stroke with the mouse."""
+        pad = self.figure.locator('.live-pad')
+        pad.scroll_into_view_if_needed()
+        box = pad.bounding_box()
+        top, bottom = ((box['x'] + box['width'] / 2, box['y'] + box['height'] * y)
+                       for y in (.15, .85))
+        self.page.mouse.move(*top)
+        self.page.mouse.down()
+        self.page.mouse.move(*bottom, steps=8)
+        self.page.mouse.up()
+
+    def test_classifiers_see_a_digit(self):
+        for chapter in ('logreg', 'mlp', 'SdA'):
+            with self.subTest(chapter):
+                self.open(chapter)
+                self.assertRegex(self.words(), r': 7 \(9')
+                self.draw_a_one()
+                self.assertRegex(self.words(), r': 1 \(')  # of the first model, at least
+
+    def test_a_digit_is_drawn(self):
+        self.open('lenet', viewport={'width': 1280, 'height': 800}, color_scheme='light')
+        at_first = self.words()
+        self.assertRegex(at_first, r'LeNet: 7 \(>9')
+        for label in ('right', 'down', 'turn', 'thicken'):
+            self.assertNotEqual(self.move(label, 1 if label == 'thicken' else 5), at_first)
+        self.figure.get_by_role('button', name='as it was').click()
+        self.assertEqual(self.words(), at_first)
+        self.figure.get_by_role('button', name='a test image').click()
+        self.assertNotEqual(self.words(), at_first)
+        self.assertIn('a 2', self.figure.inner_text())
+
+        self.draw_a_one()
+        self.assertRegex(self.words(), r'LeNet: 1 \(')
+        self.assertIn('your digit', self.figure.inner_text())
+        self.figure.get_by_role('button', name='clear').click()
+        self.figure.locator('.live-pad').focus()
+        for key in [' ', *['ArrowDown'] * 16, ' ']:
+            self.page.keyboard.press(key)
+        self.assertRegex(self.words(), r'LeNet: 1 \(')
+        self.assertIn('lenet', self.page.url)  # the arrows have not turned the page
+
+    def test_a_ball_is_rolled(self):
+        self.open('hmc')
+        self.assertEqual(self.words(), 'Roll the ball.')
+        for button in ('one move', '100 moves'):
+            self.figure.get_by_role('button', name=button).click()
+        self.assertRegex(self.words(), 'Move 101: .* accepted; (9.|100) % accepted so far')
+        for label, value in (('mass', 4), ('steps', 40)):
+            self.move(label, value)
+        self.figure.get_by_role('button', name='start again').click()
+        self.move('mass', 1)
+        self.move('step size', 0.9)  # above the limit, which is 0.775
+        self.figure.get_by_role('button', name='100 moves').click()
+        self.assertRegex(self.words(), 'rejected; 0 % accepted so far')
+        for landscape in ('ring', 'modes', 'gaussian'):
+            self.figure.get_by_label('landscape', exact=True).select_option(landscape)
+            self.figure.get_by_role('button', name='one move').click()
+            self.assertIn('Move 1:', self.words())
+        self.move('steps', 2)
+        self.figure.get_by_role('button', name='play').click()
+        self.page.wait_for_function("document.querySelector('.live-words').textContent"
+                                    ".startsWith('Move 3')")
+        self.figure.get_by_role('button', name='pause').click()
+
+    def test_chains_are_run(self):
+        self.open('rbm')
+        self.assertEqual(self.words(), 'After 0 steps: CD-1 shows a 7, PCD-15 shows a 7')
+        self.figure.get_by_role('button', name='one step').click()
+        self.assertIn('After 1 steps', self.words())
+        self.figure.get_by_label('erase').select_option('lower')
+        self.assertIn('After 0 steps', self.words())
+        self.move('steps a frame', 5)
+        self.figure.get_by_label('hold the other half').uncheck()
+        self.figure.get_by_role('button', name='run').click()
+        self.page.wait_for_function(
+            "Number(document.querySelector('.live-words').textContent.match(/\\d+/)[0]) > 20")
+        self.figure.get_by_role('button', name='pause').click()
+        self.assertEqual(self.words(), self.words())
+        shares = re.findall(r'([\d.]+) %', self.figure.locator('table').inner_text())
+        self.assertAlmostEqual(sum(map(float, shares)), 200, delta=1)
+        self.figure.get_by_role('button', name='a test image').click()
+        self.assertIn('After 0 steps', self.words())
+
+    def test_training_is_stopped(self):
+        self.open('gettingstarted')
+        self.assertRegex(self.words(), 'after update 6,141, in epoch 74. .* 7.50 %, in epoch 73; '
+                                       'test error of that model 7.49 %')
+        self.assertIn('in epoch 61', self.move('threshold', 0.99))
+        self.figure.get_by_label('run').select_option('mlp')
+        whole = self.words()
+        self.assertIn('would go on after epoch 1000', whole)
+        self.assertNotEqual(self.move('threshold', 0.99), whole)
+        self.assertNotEqual(self.move('patience', 1000000), whole)
+
+    def test_a_digit_is_restored(self):
+        self.open('dA')
+
+        def costs():
+            return list(map(float, re.findall(r', ([\d.]+)', self.words())))
+
+        self.assertEqual(costs(), sorted(costs(), reverse=True))  # with corruption is better
+        self.move('damage', 0)
+        whole = costs()
+        self.assertEqual(whole, sorted(whole))  # and here it is worse
+        units = self.figure.locator('.live-unit')
+        units.nth(0).click()
+        units.nth(1).press('Enter')
+        self.assertEqual(costs()[0], whole[0])
+        self.assertNotEqual(costs()[1], whole[1])
+        self.figure.get_by_role('button', name='all on').click()
+        self.assertEqual(costs(), whole)
+        self.figure.get_by_label('model', exact=True).select_option('dA_0')
+        units.nth(0).click()
+        self.assertNotEqual(costs()[0], whole[0])
+        self.move('damage', 0.5)
+        half = costs()
+        self.figure.get_by_role('button', name='other pixels').click()
+        self.assertNotEqual(costs(), half)
+
+    def test_an_image_is_moved(self):
+        self.open('cA')
+        at_first = self.words()
+        contractive, plain = map(float, re.findall(r', ([\d.]+)', at_first))
+        self.assertLess(contractive, plain)
+        self.assertNotEqual(self.move('turn', 20), at_first)
+
+    def test_partition_functions_are_estimated(self):
+        self.open('likelihood')
+
+        def estimated():
+            self.figure.get_by_role('button', name='estimate').click()
+            self.page.wait_for_function("document.querySelector('.live-words').textContent"
+                                        ".includes('20 chains')")
+            value, exact = re.fullmatch(r'.* about ([\d.]+) .* exactly, ([\d.]+)',
+                                        self.words()).groups()
+            return float(value), float(exact)
+
+        errors = []
+        for index in (1, 3, 5):  # 3, 30 and 300 temperatures
+            self.move('temperatures', index)
+            value, exact = estimated()
+            errors.append(exact - value)
+        self.assertGreater(errors[0], errors[1])
+        self.assertGreater(errors[1], errors[2])
+        self.assertLess(errors[2], 3)
+        self.figure.get_by_label('model').select_option('trap')
+        self.assertEqual(self.words(), 'log Z is 40.18, summed exactly.')
+        value, exact = estimated()
+        self.assertAlmostEqual(value, 27.7, delta=0.3)
+        self.move('chains', 3)
+        self.figure.get_by_role('button', name='estimate').click()
+        self.assertIn('3 chains', self.words())
+
+    def test_a_network_draws(self):
+        self.open('DBN', reduced_motion='reduce')  # a picture a second
+        self.assertIn('After 0 steps at the top: the image is taken for a 7', self.words())
+        self.figure.get_by_role('button', name='one step').click()
+        self.assertIn('After 1 steps', self.words())
+        self.figure.get_by_role('button', name='from noise').click()
+        self.assertIn('After 0 steps', self.words())
+        self.move('steps a frame', 5)
+        self.figure.get_by_role('button', name='run').click()
+        self.page.wait_for_function(
+            "Number(document.querySelector('.live-words').textContent.match(/\\d+/)[0]) > 5")
+        self.figure.get_by_role('button', name='pause').click()
+        self.figure.get_by_role('button', name='from the digit').click()
+        self.assertIn('After 0 steps at the top: the image is taken for a 7', self.words())
+
+    def test_tunes_are_played_and_made_up(self):
+        self.open('rnnrbm')
+        self.assertIn('a training tune: 200 frames of 0.3 s', self.words())
+        cursor = self.figure.get_by_label('cursor')
+        self.move('cursor', 100)
+        play = self.figure.get_by_role('button', name='play', exact=True)
+        play.click()
+        self.page.wait_for_function("document.querySelector('input[type=range]').value > 101")
+        self.figure.get_by_role('button', name='pause').click()
+        self.move('cursor', 50)
+        go_on = self.figure.get_by_role('button', name='go on with it')
+        go_on.click()
+        self.page.wait_for_function("document.querySelector('.live-words').textContent"
+                                    ".includes('50 frames were given, and 100 are made up')")
+        self.assertEqual(cursor.input_value(), '50')
+        self.figure.get_by_label('tune', exact=True).select_option(index=2)
+        self.assertIn('made up after', self.words())
+        self.assertEqual(cursor.input_value(), '0')
+
+        keys = self.figure.locator('.live-piano button')
+        keys.nth(4).click()
+        self.page.keyboard.press('g')
+        self.assertIn('your melody: 4 frames', self.words())
+        play.click()
+        self.page.wait_for_function("document.querySelector('input[type=range]').value == 4")
+        play.wait_for()  # it has come to its end
+        go_on.click()
+        self.page.wait_for_function("document.querySelector('.live-words').textContent"
+                                    ".includes('4 frames were given')")
+        self.figure.get_by_role('button', name='clear your melody').click()
+        self.assertIn('Play some keys', self.words())
+
+    def test_a_digit_is_drawn_with_a_finger_and_nothing_blocks(self):
+        self.open('lenet', has_touch=True)
+        self.page.evaluate("""() => {
+            globalThis.blocked = [];
+            new PerformanceObserver(list => blocked.push(...list.getEntries().map(
+                entry => entry.duration))).observe({type: 'longtask'});
+        }""")
+        pad = self.figure.locator('.live-pad')
+        pad.scroll_into_view_if_needed()
+        pad.tap()
+        self.assertIn('your digit', self.figure.inner_text())
+        self.words()
+        self.assertEqual(self.page.evaluate('blocked'), [])  # nothing of 50 ms or more
+
+    def test_without_scripts_and_on_paper_there_is_a_picture(self):
+        page = self.new_page(java_script_enabled=False)
+        page.goto((self.project / 'html' / 'lenet.html').as_uri())
+        self.assertTrue(page.locator('figure.live img').is_visible())
+        self.open('lenet')
+        picture, stage = (self.figure.locator(name) for name in ('img', '.live-stage'))
+        self.assertEqual((picture.is_visible(), stage.is_visible()), (False, True))
+        self.page.emulate_media(media='print')
+        self.assertEqual((picture.is_visible(), stage.is_visible()), (True, False))
+
+    def test_no_page_loads_weights_that_it_does_not_use(self):
+        for path in self.project.glob('*.rst'):
+            named = set(' '.join(re.findall(r':weights: (.*)', path.read_text())).split())
+            html = (self.project / 'html' / f'{path.stem}.html').read_text(encoding='utf-8')
+            self.assertEqual(set(re.findall(r'_static/weights/(\w+)\.js', html)), named)
+            size = sum((LIVE / 'weights' / f'{name}.js').stat().st_size for name in named)
+            self.assertLess(size, 1.5e6, path.stem)
+        self.assertLess(sum(path.stat().st_size for path in (LIVE / 'weights').iterdir()), 4e6)
+
+
+if __name__ == '__main__':
+    unittest.main()

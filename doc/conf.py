@@ -31,7 +31,7 @@ nitpick_ignore_regex = [('py:.*', r'(numpy|pytensor|T|SharedVariable|Variable|os
                                   r'collections|datetime|fractions|mido|matplotlib|pickle)\b.*')]
 
 html_theme = 'furo'
-html_static_path = ['static']
+html_static_path = ['static', 'live']
 html_css_files = ['book.css']
 html_show_sourcelink = False
 html_theme_options = {'navigation_with_keys': True}

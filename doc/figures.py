@@ -210,11 +210,17 @@ def draw_rnnrbm() -> None:
     save(figure, 'rnnrbm_curve')
 
 
-def draw_annealing() -> None:
-    """How log Z by AIS comes to its exact value as there are more temperatures."""
+def small_rbm() -> RBM:
+    """An RBM with random weights whose Z can be summed."""
     rng = numpy.random.RandomState(1)
     rbm = RBM(n_visible=100, n_hidden=12, numpy_rng=rng)
     rbm.W.set_value(rng.normal(0, 1, size=(100, 12)).astype(theano.config.floatX))
+    return rbm
+
+
+def draw_annealing() -> None:
+    """How log Z by AIS comes to its exact value as there are more temperatures."""
+    rbm = small_rbm()
     numbers = [3, 10, 30, 100, 300, 1000, 3000]
     estimates = [ais.ais_log_partition(rbm, numpy.zeros(100), n_temperatures=n) for n in numbers]
     figure, (panel,) = figure_of(1)

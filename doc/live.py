@@ -1,44 +1,71 @@
 """Write the weights of the figures that run in the page: ``python doc/live.py FOLDER``.
 
 The folder holds the output folders of the scripts under their own names, as ``code/reproduce.py``
-leaves them, or whoever starts them there. What is missing there is left as it is; MNIST is found as
+leaves them, or whoever starts them there; and ``rbm_cd1`` and ``rbm_pcd15``, of commands in the
+chapters, ``rnnrbm_epochs_1`` and ``rnnrbm_epochs_30``, of ``rnnrbm.py --num-epochs``. What is
+missing there is left as it is; MNIST is found as
 by the scripts. Each model becomes a script in ``live/weights``, since a page that was opened from a
 disk may load scripts and nothing else. Its numbers are rounded to 8 bits, as base64. (Compressed
 by gzip, those of the perceptron would be shorter by 11 %, and those of LeNet by 1 %.) What the
-rounding costs is measured on the test set, and written into ``results/live.json``.
+rounding costs is measured on the test set, and written into ``results/live.json``; and so is what
+classifiers make of test images that were moved, since the chapters speak of it.
 """
 
 import base64
 import csv
+import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code'))
 
-from support import datasets
+from support import checkpoints, command_line, datasets
 from support.errors import UserError
 from support.folders import read_record, write_json, written_atomically
+from support.midi import midiread
 
+import figures
 import numpy
+import pytensor as theano
+import pytensor.tensor as T
 import tyro
 from pytensor.compile.sharedvalue import SharedVariable
+from scipy import ndimage
+from scipy.special import expit
 
+import cA
+import dA
 import logistic_sgd
 import predict
+import rbm
+import rnnrbm
+from DBN import load_rbms
 
 HERE = Path(__file__).resolve().parent
-WEIGHTS, RECORD = HERE / 'live' / 'weights', HERE / 'results' / 'live.json'
+WEIGHTS, RESULTS = HERE / 'live' / 'weights', HERE / 'results'
+RECORD = RESULTS / 'live.json'
 DIGITS_A_CLASS = 3
-# The histories in ``results`` that the page plays with, and the patience that their scripts set.
-HISTORIES = {'mlp': 10000, 'logistic_sgd': 5000, 'convolutional_mlp': 10000}
+# Runs of rnnrbm.py after ever more epochs; the last one is the model of the page.
+MUSIC = ['rnnrbm_epochs_1', 'rnnrbm_epochs_30', 'rnnrbm_output']
+FRAMES = 100  # of a test tune; twice as many of those in the page
+CROSS = numpy.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]])  # a pixel and its neighbours
 
-# From images, (n_images, n_pixels), and labels, (n_images,), to how well a model does.
-Score = Callable[[numpy.ndarray, numpy.ndarray], float]
+# What the sliders do to images, (n_images, 28, 28).
+MOVES: dict[str, Callable[[numpy.ndarray], numpy.ndarray]] = {
+    'shifted by 1': lambda images: ndimage.shift(images, (0, 0, 1), order=1),
+    'shifted by 3': lambda images: ndimage.shift(images, (0, 0, 3), order=1),
+    'turned by 20': lambda images: ndimage.rotate(images, -20, (1, 2), reshape=False, order=1),
+    'thicker by 1': lambda images: ndimage.grey_dilation(images, footprint=CROSS),
+    'twice the ink': lambda images: 2 * images,
+}
+
+# From images, (n_images, n_pixels), labels, (n_images,), and whether this is the model in the page,
+# of which the chapters say more, to how well it does.
+Score = Callable[[numpy.ndarray, numpy.ndarray, bool], dict[str, float]]
 
 
 def quantised(array: numpy.ndarray) -> tuple[numpy.ndarray, float]:
@@ -71,13 +98,14 @@ def parameters(name: str) -> list[numpy.ndarray]:
 
 
 def export(name: str, sizes: dict[str, Any], params: Sequence[SharedVariable],
-           score: Callable[[], float]) -> dict[str, float]:
+           score: Callable[[bool], dict[str, float]]) -> dict[str, Any]:
     """Write the parameters of a model, and give them the values that the page knows.
 
     :param sizes: what its constructor has to know besides
-    :return: the score of the model as it was trained, and as it is in the page
+    :param score: how well it does, given whether it is the model in the page
+    :return: the scores of the model as it was trained, and as it is in the page
     """
-    trained = score()
+    trained = score(False)
     arrays = []
     for param in params:
         whole, scale = quantised(param.get_value())
@@ -85,15 +113,91 @@ def export(name: str, sizes: dict[str, Any], params: Sequence[SharedVariable],
     write_weights(name, {'sizes': sizes, 'params': arrays})
     for param, array in zip(params, parameters(name), strict=True):
         param.set_value(array)
-    return {'trained': trained, 'live': score()}
+    return {'trained': trained, 'live': score(True)}
 
 
 def load_classifier(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
-    """The parameters of a classifier, and its test error in per cent."""
-    classifier, _, _ = predict.load_classifier(str(folder))
+    """The parameters of a classifier; its test errors in per cent, also of images that were moved,
+    and the mean of its greatest probabilities for them."""
+    classifier, image_shape, _ = predict.load_classifier(str(folder))
     p_y_given_x = logistic_sgd.get_p_y_given_x(classifier)
-    return classifier.params, lambda images, labels: float(
-        100 * numpy.mean(p_y_given_x(images).argmax(axis=1) != labels))
+
+    def score(images, labels, is_in_page):
+        scores = {}
+        moves = MOVES if is_in_page else {}
+        for name, move in {'error': lambda images: images, **moves}.items():
+            p = p_y_given_x(move(images.reshape(-1, *image_shape)).reshape(images.shape))
+            scores[name] = 100 * numpy.mean(p.argmax(axis=1) != labels)
+            scores[f'{name}, certainty'] = 100 * numpy.mean(p.max(axis=1), dtype='float64')
+        return scores
+
+    return classifier.params, score
+
+
+def score_of_machines(machines: Sequence[rbm.RBM]) -> Score:
+    """The log-probability in nats of an image, rounded to black and white, given what the layers
+    make of it, going up to the top and down again by the means of the units."""
+    x = T.matrix('x')
+    p = x
+    for machine in machines:
+        p = machine.propup(p)[1]
+    for machine in reversed(machines):
+        activation, p = machine.propdown(p)
+    log_p = theano.function([x], T.mean(T.sum(x * activation - T.softplus(activation), axis=1)))
+    return lambda images, labels, is_in_page: {
+        'reconstruction': float(log_p((images >= 0.5).astype(theano.config.floatX)))}
+
+
+def load_rbm(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
+    """An RBM."""
+    machine = checkpoints.load(folder, rbm.build)
+    return machine.params, score_of_machines([machine])
+
+
+def load_DBN(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
+    """The RBMs of a deep belief network, as pretraining has left them."""
+    machines = load_rbms(str(folder))
+    return ([param for machine in machines for param in machine.params],
+            score_of_machines(machines))
+
+
+def score_of_auto_encoder(model: dA.AutoEncoder) -> Score:
+    """The cost in nats of test images, whole and with 30 % of the pixels put out."""
+    seen = T.matrix('seen')
+    cost = theano.function([model.x, seen], model.get_cost(seen))
+    floatX = theano.config.floatX
+
+    def score(images, labels, is_in_page):
+        kept = numpy.random.RandomState(0).uniform(size=images.shape) < 0.7
+        return {'cost': float(cost(images, images)),
+                'cost of damaged': float(cost(images, (kept * images).astype(floatX)))}
+
+    return score
+
+
+def load_both_dA(folder: Path) -> list[dA.AutoEncoder]:
+    """The models of a run of dA.py: trained with a corruption of 30 %, and without."""
+    return checkpoints.load(
+        folder, lambda **sizes: [dA.build(**sizes), dA.build(**sizes)], checkpoints.CHECKPOINT,
+        params=lambda models: [param for model in models for param in model.params])
+
+
+def load_dA_30(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
+    """The one with corruption."""
+    model, _ = load_both_dA(folder)
+    return model.params, score_of_auto_encoder(model)
+
+
+def load_dA_0(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
+    """The one without."""
+    _, model = load_both_dA(folder)
+    return model.params, score_of_auto_encoder(model)
+
+
+def load_cA(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
+    """A contractive auto-encoder."""
+    model = checkpoints.load(folder, cA.build)
+    return model.params, score_of_auto_encoder(model)
 
 
 @dataclass
@@ -112,7 +216,42 @@ MODELS = {
     'logistic_sgd': Model('logistic_sgd_output', load_classifier),
     'mlp': Model('mlp_output', load_classifier),
     'convolutional_mlp': Model('convolutional_mlp_output', load_classifier),
+    'SdA': Model('SdA_output', load_classifier),
+    'dA_0': Model('dA_plots', load_dA_0),
+    'dA_30': Model('dA_plots', load_dA_30),
+    'cA': Model('cA_plots', load_cA),
+    'rbm_cd1': Model('rbm_cd1', load_rbm),
+    'rbm_pcd15': Model('rbm_pcd15', load_rbm),
+    'DBN': Model('DBN_output', load_DBN),
 }
+
+
+# Of the histories in ``results``: what the run is called in the page, and the patience with which
+# its script begins, in updates, or, as below one thousand, in epochs.
+HISTORIES = {'logistic_sgd': ('logistic regression', 5000), 'mlp': ('perceptron', 10000),
+             'convolutional_mlp': ('LeNet', 10000), 'SdA': ('SdA, finetuning', 10),
+             'DBN': ('DBN, finetuning', 4)}
+
+
+def history(name: str) -> dict[str, Any]:
+    """What early stopping has seen: validation errors by epoch, and, where they were the best so
+    far, test errors, in per cent; minibatches in an epoch; and the patience at first, in updates.
+    """
+    title, patience = HISTORIES[name]
+    with (RESULTS / f'{name}.csv').open(encoding='utf-8', newline='') as file:
+        rows = [row for row in csv.DictReader(file) if row['validation_error']]
+    minibatches = int(rows[-1]['minibatch'])
+    return {'title': title, 'minibatches': minibatches,
+            'patience': patience if patience >= 1000 else patience * minibatches,
+            'validation': [round(float(row['validation_error']), 4) for row in rows],
+            'test': [round(float(row['test_error']), 4) if row['test_error'] else None
+                     for row in rows]}
+
+
+def write_small_rbm() -> None:
+    """Write the RBM of the figure about annealing, whose Z can be summed."""
+    machine = figures.small_rbm()
+    export('small_rbm', {}, machine.params, lambda is_in_page: {})
 
 
 def write_digits(images: numpy.ndarray, labels: numpy.ndarray) -> None:
@@ -124,50 +263,99 @@ def write_digits(images: numpy.ndarray, labels: numpy.ndarray) -> None:
         'images': in_base64(numpy.rint(images[chosen] * 256).astype('uint8'))})
 
 
-def write_histories() -> None:
-    """Write the validations of the runs on record, for the figure of early stopping."""
-    histories = {}
-    for name, patience in HISTORIES.items():
-        with open(HERE / 'results' / f'{name}.csv', encoding='utf-8', newline='') as file:
-            rows = list(csv.DictReader(file))
-        n_train_batches = max(int(row['minibatch']) for row in rows)
-        histories[name] = {
-            'patience': patience, 'n_train_batches': n_train_batches,
-            # The test error was measured only where the model was the best so far.
-            'validations': [[(int(row['epoch']) - 1) * n_train_batches + int(row['minibatch']),
-                             float(row['validation_error']),
-                             float(row['test_error']) if row['test_error'] else None]
-                            for row in rows]}
-    write_weights('histories', histories)
-
-
-def main(folder: tyro.conf.Positional[Path]) -> None:
-    """Write the weights of the figures from the runs in a folder.
-
-    :param folder: where the output folders of the scripts are
-    """
-    found = {name: model for name, model in MODELS.items()
-             if (folder / model.folder / 'run.json').exists()}
+def export_models(folder: Path, found: dict[str, Model]) -> dict[str, dict[str, Any]]:
+    """Write the models of images, and some images; return the scores of each."""
     if not found:
-        raise UserError(f'{folder} holds none of {", ".join(m.folder for m in MODELS.values())}: '
-                        'name the folder in which the scripts were run')
-    WEIGHTS.mkdir(exist_ok=True)
-    images, labels = datasets.read().test
-    write_digits(images, labels)
-    write_histories()
-    record = json.loads(RECORD.read_text(encoding='utf-8')) if RECORD.exists() else {}
+        return {}
+    data = datasets.read()
+    for model in found.values():
+        trained = read_record(folder / model.folder)['data']
+        if trained['sha256'] != data.sha256:
+            raise UserError(f'{folder / model.folder} was trained on {trained["name"]}, and what '
+                            f'is here is {data.name}: set DLT_DATA_DIR to the folder that holds '
+                            'MNIST, and train it on that')
+    write_digits(*data.test)
+    scores = {}
     for name, model in found.items():
         params, score = model.load(folder / model.folder)
         sizes = read_record(folder / model.folder)['model']
-        record[name] = export(name, sizes, params, partial(score, images, labels))
-        size = (WEIGHTS / f'{name}.js').stat().st_size
-        print(f'{name}: {record[name]["trained"]:.2f}, in the page {record[name]["live"]:.2f}; '
-              f'{size / 1e6:.2f} MB')
+        scores[name] = export(name, sizes, params, functools.partial(score, *data.test))
+    return scores
+
+
+def score_of_music(model: rnnrbm.RnnRbm, rolls: numpy.ndarray) -> float:
+    """The log-probability in nats of a frame given what the means of its hidden units know of it.
+
+    :param rolls: (n_tunes, n_frames, n_visible)
+    """
+    p = {param.name: param.get_value() for param in model.params}
+    u = numpy.tile(p.get('u0', 0 * p['bu']), (len(rolls), 1))  # of all tunes, side by side
+    log_p = []
+    for v in rolls.swapaxes(0, 1):
+        h = expit(v @ p['W'] + p['bh'] + u @ p['Wuh'])
+        activation = h @ p['W'].T + p['bv'] + u @ p['Wuv']
+        log_p.append((v * activation - numpy.logaddexp(0, activation)).sum(axis=1).mean())
+        u = numpy.tanh(p['bu'] + v @ p['Wvu'] + u @ p['Wuu'])
+    return float(numpy.mean(log_p))
+
+
+def export_music(folder: Path) -> dict[str, Any]:
+    """Write the RNN-RBM, a tune that it has learnt from, and tunes of the model at several ages.
+
+    :return: its scores, on the first frames of some test tunes
+    """
+    model = rnnrbm.load(str(folder / MUSIC[-1]))
+    tunes = datasets.find_tunes()
+    run = read_record(folder / MUSIC[-1])
+    if run['data']['name'] != tunes.name:
+        raise UserError(f'{folder / MUSIC[-1]} was trained on {run["data"]["name"]}, and what is '
+                        f'here is {tunes.name}: set DLT_DATA_DIR to the folder that holds it')
+    rolls = numpy.array([roll[:FRAMES] for roll in model.read(tunes.test)
+                         if len(roll) >= FRAMES])
+    content = {'training': {'title': 'a training tune',
+                            'frames': notes(model.read(tunes.train[:1])[0], model.r)}}
+    for name in MUSIC:
+        if (folder / name / 'sample1.mid').exists():
+            epochs = read_record(folder / name)['scores']['epochs']
+            roll, _ = midiread(folder / name / 'sample1.mid', model.r, model.dt)
+            content[f'epochs_{epochs}'] = {
+                'title': f'made up after {epochs} epoch{"s"[:epochs > 1]}',
+                'frames': notes(roll, model.r)}
+    write_weights('tunes', content)
+    return export('rnnrbm', run['model'], model.params,
+                  lambda is_in_page: {'frame': score_of_music(model, rolls)})
+
+
+def notes(roll: numpy.ndarray, r: tuple[int, int]) -> list[list[int]]:
+    """The numbers of the notes that sound in each of the first frames of a tune."""
+    return [(numpy.flatnonzero(frame) + r[0]).tolist() for frame in roll[:2 * FRAMES]]
+
+
+def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
+    """Write what the figures know: histories, and the weights from the runs in a folder.
+
+    :param folder: where the output folders of the scripts are; none for what needs no run
+    """
+    write_weights('histories', {name: history(name) for name in HISTORIES})
+    write_small_rbm()
+    if folder is None:
+        return
+    found = {name: model for name, model in MODELS.items()
+             if (folder / model.folder / 'run.json').exists()}
+    has_music = (folder / MUSIC[-1] / 'run.json').exists()
+    if not found and not has_music:
+        names = dict.fromkeys([*(model.folder for model in MODELS.values()), MUSIC[-1]])
+        raise UserError(f'{folder} holds none of {", ".join(names)}: name the folder in which the '
+                        'scripts were run')
+    record = json.loads(RECORD.read_text(encoding='utf-8')) if RECORD.exists() else {}
+    for name, scores in {**export_models(folder, found),
+                         **({'rnnrbm': export_music(folder)} if has_music else {})}.items():
+        record[name] = scores
+        key, value = next(iter(scores['trained'].items()))
+        print(f'{name}, {(WEIGHTS / f"{name}.js").stat().st_size / 1e6:.2f} MB: {key} {value:.2f}, '
+              f'in the page {scores["live"][key]:.2f}')
     write_json(RECORD, record)
 
 
 if __name__ == '__main__':
-    try:
-        tyro.cli(main)
-    except UserError as error:
-        sys.exit(f'live.py: {error}')
+    command_line.main(main)

@@ -92,7 +92,8 @@ def legible(function: Any) -> Any:
     """
     if not inspect.isfunction(function):  # but several, of which one is chosen
         return function
-    signature, hints = inspect.signature(function), typing.get_type_hints(function)
+    signature = inspect.signature(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     for name, parameter in signature.parameters.items():
         values: dict[str, Any] = {}
         if parameter.default in (None, ()) or parameter.default is False:

@@ -9,27 +9,17 @@ wrote them, and ``theano.json``, what the old book and its scripts reported.
     .. results::                            the table of all runs
     .. speed::                              the table of ``benchmark.py``
     .. chapters::                           the table of chapters
-
-And the figures whose models run in the page, of which ``doc/live`` holds the scripts:
-
-    .. live:: classify                      the figure of ``live/classify.js``
-       :models: logistic_sgd mlp            whose weights and forward passes it needs
-       :image: images/logreg_filters.png    what stands there in print, and without scripts
-       :alt: ...
-
-       The caption.
+    .. live:: classify                      a figure that runs in the page, of ``doc/live``
 """
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
-from sphinx.directives.patches import Figure
 
 import benchmark
 from reproduce import summary
@@ -122,67 +112,60 @@ class Speed(Directive):
                                                 record('benchmark')['microseconds'])))]
 
 
-class Box(nodes.General, nodes.Element):
-    """Where a figure goes that runs in the page."""
+class Live(Directive):
+    """A figure that runs in the page, with the scripts and the weights that it needs and no others.
 
+    The argument is the name of its script in ``doc/live``. The content is the caption. ``weights``
+    are names of files in ``doc/live/weights``. The picture ``still``, with its ``alt``, is shown on
+    paper and where no scripts run.
+    """
 
-class Live(Figure):
-    """A figure that runs in the page, before the image that stands for it elsewhere."""
-
-    option_spec = Figure.option_spec | {'image': directives.unchanged_required,
-                                        'models': directives.unchanged}
+    required_arguments = 1
+    has_content = True
+    option_spec = {'weights': directives.unchanged, 'still': directives.uri,
+                   'alt': directives.unchanged_required, 'class': directives.class_option}
 
     def run(self) -> list[nodes.Node]:
-        box = Box(figure=self.arguments[0], models=self.options.pop('models', ''))
-        self.arguments[0] = self.options.pop('image')
-        result = super().run()
-        if isinstance(result[0], nodes.figure):
-            result[0].insert(0, box)
-        return result
+        name, names = self.arguments[0], self.options.get('weights', '')
+        files = [*scripts_of(name), *(LIVE / 'weights' / f'{weights}.js'
+                                      for weights in names.split())]
+        for file in files:
+            self.state.document.settings.env.note_dependency(str(file))
+            if not file.exists():
+                return [self.state.document.reporter.error(f'there is no {file.name} for the '
+                                                           f'figure {name}', line=self.lineno)]
+        lines = [f'.. figure:: {self.options["still"]}', f'   :alt: {self.options["alt"]}', '',
+                 *(f'   {line}' for line in self.content)]
+        content = nodes.Element()
+        self.state.nested_parse(StringList(lines, 'live'), 0, content)
+        figure, = content.children
+        figure['classes'].append('live')
+        next(figure.findall(nodes.image))['classes'] += self.options.get('class', [])
+        figure['scripts'] = [file.relative_to(LIVE).as_posix() for file in files]
+        figure.insert(0, nodes.raw('', f'<div class="live-stage" data-figure="{name}" '
+                                       f'data-weights="{names}"></div>', format='html'))
+        return [figure]
 
 
-def visit_box(translator, node: Box) -> None:
-    """The element that ``live/figure.js`` looks for."""
-    translator.body.append(f'<div class="live" data-figure="{node["figure"]}" '
-                           f'data-models="{node["models"]}"></div>\n')
-    raise nodes.SkipNode
+def scripts_of(name: str) -> list[Path]:
+    """A script of ``doc/live`` after all those that it comes after, as its head says."""
+    path = LIVE / f'{name}.js'
+    head = re.search(r'^// After: (.*)$', path.read_text(encoding='utf-8'), re.MULTILINE) \
+        if path.exists() else None
+    below = [script for other in (head[1].split() if head else [])
+             for script in scripts_of(other.removesuffix('.js'))]
+    return [*dict.fromkeys(below), path]
 
 
-def live_scripts(figure: str, models: str) -> list[str]:
-    """The files of ``doc/live`` that a figure needs, in the order in which a page loads them.
-
-    A file names in its second line those that come before it: ``// After: engine.js``.
-
-    :param models: names, with space between them
-    """
-    files: dict[str, None] = {}
-
-    def add(name: str) -> None:
-        text = (LIVE / name).read_text(encoding='utf-8')
-        after = re.match("'use strict';\n// After: (.*)\n", text)
-        for before in after[1].split() if after else ():
-            add(before)
-        files[name] = None
-
-    for model in models.split():
-        add(f'{model}.js')
-        add(f'weights/{model}.js')
-    add(f'{figure}.js')
-    return list(files)
-
-
-def add_live_scripts(app: Sphinx, pagename: str, templatename: str, context: dict,
-                     doctree: nodes.document | None) -> None:
-    """Give a page the scripts of its own figures, and no others."""
-    for box in doctree.findall(Box) if doctree else ():
-        for name in live_scripts(box['figure'], box['models']):
-            app.add_js_file(f'live/{name}', loading_method='defer')
-
-
-def copy_live(app: Sphinx) -> None:
-    """Put ``doc/live`` beside the other static files."""
-    if app.builder.format == 'html':
-        shutil.copytree(LIVE, Path(app.outdir) / '_static' / 'live', dirs_exist_ok=True)
+def add_scripts(app: Sphinx, pagename: str, templatename: str, context: dict,
+                doctree: nodes.document | None) -> None:
+    """Give a page the scripts of the figures that run in it."""
+    figures = [figure for figure in doctree.findall(nodes.figure) if 'scripts' in figure] \
+        if doctree is not None else []
+    if figures:
+        app.add_css_file('live.css')
+    for script in dict.fromkeys(script for figure in figures for script in figure['scripts']):
+        app.add_js_file(script, loading_method='defer')
 
 
 def table(head: list[str], rows: list[list[str]]) -> nodes.table:
@@ -211,7 +194,5 @@ def setup(app: Sphinx) -> dict:
     app.add_directive('speed', Speed)
     app.add_directive('chapters', Chapters)
     app.add_directive('live', Live)
-    app.add_node(Box, html=(visit_box, None))
-    app.connect('html-page-context', add_live_scripts)
-    app.connect('builder-inited', copy_live)
-    return {'parallel_read_safe': True, 'version': '2', 'env_version': 2}
+    app.connect('html-page-context', add_scripts)
+    return {'parallel_read_safe': True, 'version': '3', 'env_version': 3}

@@ -1,213 +1,282 @@
 'use strict';
-// After: figure.js weights/digits.js
-/* Digits: drawn by hand, prepared as those of MNIST were, and moved.
+// After: engine.js live.js
+/* Digits in the page: a pad to draw them, and how a drawing becomes an image as those of MNIST
+   did. */
 
-   A drawing is a list of strokes, each a list of points [x, y]. An image is a Float32Array of
-   28 x 28 numbers from 0 to 1, row by row, its pixel (row, column) at [column + 1/2, row + 1/2]. */
+const SIZE = 28;  // pixels of an image on each side
+const BOX = 20;   // of the square in its middle that a digit fits into
+const PAD = 140;  // of the pad
+const PEN = 6;    // radius of the pen in pixels of the pad
+const START = [PAD / 2, PAD / 4];  // where the keyboard's pen begins
 
-const SIDE = 28;
-const BOX = 20;  // into which a digit is fitted
-const PEN = 2.6;  // the width of a stroke, in pixels
+/** The test images of the book: labels, and images in [0, 1). */
+function testDigits() {
+  const bytes = atob(weights.digits.images);
+  const pixels = Float32Array.from(bytes, character => character.charCodeAt(0) / 256);
+  return weights.digits.labels.map((label, i) => (
+    {label, image: pixels.slice(i * SIZE ** 2, (i + 1) * SIZE ** 2)}));
+}
 
-/** The image of strokes: a pixel is the darker the more of it lies under the pen. */
-function raster(strokes) {
-  const image = new Float32Array(SIDE ** 2);
-  for (const stroke of strokes) {
-    for (let n = 0; n < stroke.length; n++) {
-      const [[x0, y0], [x1, y1]] = [stroke[Math.max(n - 1, 0)], stroke[n]];
-      const [dx, dy] = [x1 - x0, y1 - y0];
-      const length2 = dx * dx + dy * dy || 1;
-      const near = (a, b) => [Math.max(Math.floor(Math.min(a, b) - PEN), 0),
-                              Math.min(Math.ceil(Math.max(a, b) + PEN), SIDE)];
-      const [[left, right], [top, bottom]] = [near(x0, x1), near(y0, y1)];
-      for (let row = top; row < bottom; row++) {
-        for (let column = left; column < right; column++) {
-          const [x, y] = [column + 0.5 - x0, row + 0.5 - y0];
-          const along = Math.min(Math.max((x * dx + y * dy) / length2, 0), 1);
-          const distance = Math.hypot(x - along * dx, y - along * dy);
-          const ink = Math.min(Math.max(PEN / 2 + 0.5 - distance, 0), 1);
-          const i = row * SIDE + column;
-          image[i] = Math.max(image[i], ink);
-        }
+/** A line of ink: each pixel nearer to it than the radius of the pen is 1, with a soft edge. */
+function drawLine(ink, [x0, y0], [x1, y1]) {
+  const [dx, dy] = [x1 - x0, y1 - y0];
+  const [left, right] = [Math.min(x0, x1), Math.max(x0, x1)];
+  const [top, bottom] = [Math.min(y0, y1), Math.max(y0, y1)];
+  const reach = PEN + 1;
+  for (let y = Math.max(0, Math.floor(top - reach)); y <= Math.min(PAD - 1, bottom + reach); y++) {
+    for (let x = Math.max(0, Math.floor(left - reach)); x <= Math.min(PAD - 1, right + reach);
+         x++) {
+      const along = ((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy || 1);
+      const t = Math.min(1, Math.max(0, along));
+      const distance = Math.hypot(x - x0 - t * dx, y - y0 - t * dy);
+      const value = Math.min(1, Math.max(0, PEN + 0.5 - distance));
+      ink[y * PAD + x] = Math.max(ink[y * PAD + x], value);
+    }
+  }
+}
+
+/** Ink on a square of n x n pixels as MNIST was prepared: the larger side of the digit becomes 20
+    pixels, each of them the mean of what it covers, and its centre of mass becomes the middle of
+    28 x 28. Nothing drawn gives nothing. */
+function prepared(ink, n) {
+  let [left, right, top, bottom] = [n, -1, n, -1];
+  let mass = 0, momentX = 0, momentY = 0;
+  for (let y = 0; y < n; y++) {
+    for (let x = 0; x < n; x++) {
+      const value = ink[y * n + x];
+      if (value === 0) continue;
+      left = Math.min(left, x);
+      right = Math.max(right, x);
+      top = Math.min(top, y);
+      bottom = Math.max(bottom, y);
+      mass += value;
+      momentX += value * (x + 0.5);
+      momentY += value * (y + 0.5);
+    }
+  }
+  const image = new Float32Array(SIZE ** 2);
+  if (mass === 0) return image;
+  const scale = (Math.max(right - left, bottom - top) + 1) / BOX;
+  const across = overlaps(momentX / mass, scale, n), down = overlaps(momentY / mass, scale, n);
+  for (let y = 0; y < SIZE; y++) {
+    for (let x = 0; x < SIZE; x++) {
+      let sum = 0;
+      for (const [i, height] of down[y]) {
+        for (const [j, width] of across[x]) sum += height * width * ink[i * n + j];
       }
+      image[y * SIZE + x] = sum / scale ** 2;
     }
   }
   return image;
 }
 
-/** Where the ink of an image is on average, [x, y]. */
-function centreOfMass(image) {
-  let [x, y] = [0, 0];
-  image.forEach((ink, i) => {
-    x += ink * (i % SIDE + 0.5);
-    y += ink * (Math.floor(i / SIDE) + 0.5);
+/** For each of 28 pixels, side by side around the centre, which of n small ones it covers, and by
+    how much: the one-dimensional half of the mean. */
+function overlaps(centre, scale, n) {
+  return Array.from({length: SIZE}, (_, pixel) => {
+    const from = centre + (pixel - SIZE / 2) * scale, to = from + scale;
+    const covered = [];
+    for (let i = Math.max(0, Math.floor(from)); i < Math.min(n, to); i++) {
+      covered.push([i, Math.min(to, i + 1) - Math.max(from, i)]);
+    }
+    return covered;
   });
-  return [x / sum(image), y / sum(image)];
 }
 
-/** The image of a drawing, as MNIST was prepared: fitted into 20 x 20 pixels in its own
-    proportions, its centre of mass in the middle of 28 x 28. */
-function prepared(strokes) {
-  const points = strokes.flat();
-  if (points.length === 0) return new Float32Array(SIDE ** 2);
-  const sides = [0, 1].map(axis => {
-    const values = points.map(point => point[axis]);
-    return [Math.min(...values), Math.max(...values)];
-  });
-  const extent = Math.max(...sides.map(([low, high]) => high - low));
-  const scale = extent > 0 ? (BOX - PEN) / extent : 1;
-  const placed = (middle, target) => strokes.map(stroke => stroke.map(point => point.map(
-    (value, axis) => (value - middle[axis]) * scale + target[axis])));
-  const middle = sides.map(([low, high]) => (low + high) / 2);
-  const mass = centreOfMass(raster(placed(middle, [SIDE / 2, SIDE / 2])));
-  return raster(placed(middle, mass.map(value => SIDE - value)));
-}
-
-/** An image moved by so many pixels, turned about its middle by so many degrees, and its strokes
-    made thicker by so many pixels on each side, or thinner if these are negative. */
-function moved(image, {right, down, degrees, thicker}) {
-  const at = (x, y) => x < 0 || y < 0 || x >= SIDE || y >= SIDE ? 0 : image[y * SIDE + x];
-  const [cos, sin] = [Math.cos(degrees * Math.PI / 180), Math.sin(degrees * Math.PI / 180)];
-  const middle = (SIDE - 1) / 2;
-  const turned = new Float32Array(SIDE ** 2);
-  for (let i = 0; i < SIDE ** 2; i++) {
-    // Where this pixel was before, between four others.
-    const [x, y] = [i % SIDE - middle - right, Math.floor(i / SIDE) - middle - down];
-    const [fromX, fromY] = [cos * x + sin * y + middle, cos * y - sin * x + middle];
-    const [column, row] = [Math.floor(fromX), Math.floor(fromY)];
-    const [u, v] = [fromX - column, fromY - row];
-    turned[i] = (1 - v) * ((1 - u) * at(column, row) + u * at(column + 1, row))
-      + v * ((1 - u) * at(column, row + 1) + u * at(column + 1, row + 1));
+/** An image shifted by (dx, dy) pixels, turned by an angle in degrees, and thicker, or thinner for
+    less than 0, by so many pixels on each side. */
+function moved(image, {dx, dy, angle, thickness}) {
+  let source = image;
+  for (let left = Math.abs(thickness); left > 0; left--) {
+    source = spread(source, Math.min(1, left), thickness > 0 ? Math.max : Math.min);
   }
-  const extreme = thicker < 0 ? Math.min : Math.max;
-  return turned.map((ink, i) => {
-    const column = i % SIDE;
-    const neighbours = [ink, turned[i - SIDE] || 0, turned[i + SIDE] || 0,
-                        column > 0 ? turned[i - 1] : 0, column < SIDE - 1 ? turned[i + 1] : 0];
-    return ink + Math.abs(thicker) * (extreme(...neighbours) - ink);
+  const at = (x, y) => x < 0 || y < 0 || x >= SIZE || y >= SIZE ? 0 : source[y * SIZE + x];
+  const turn = angle * Math.PI / 180, middle = (SIZE - 1) / 2;
+  const [cos, sin] = [Math.cos(turn), Math.sin(turn)];
+  return source.map((_, i) => {
+    const x = i % SIZE - middle - dx, y = Math.floor(i / SIZE) - middle - dy;
+    const fromX = middle + cos * x + sin * y, fromY = middle - sin * x + cos * y;
+    const [x0, y0] = [Math.floor(fromX), Math.floor(fromY)];
+    const [u, v] = [fromX - x0, fromY - y0];
+    return (1 - v) * ((1 - u) * at(x0, y0) + u * at(x0 + 1, y0))
+      + v * ((1 - u) * at(x0, y0 + 1) + u * at(x0 + 1, y0 + 1));
   });
 }
 
-/** The test images that the page has: [{label, image}]. */
-function storedDigits() {
-  const bytes = Uint8Array.from(atob(weights.digits.images), c => c.charCodeAt(0));
-  return weights.digits.labels.map((label, n) => ({
-    label, image: Float32Array.from(bytes.subarray(n * SIDE ** 2, (n + 1) * SIDE ** 2),
-                                    byte => byte / 256)}));
+/** Each pixel goes a part of the way to the largest, or the smallest, of its neighbours. */
+function spread(image, part, extreme) {
+  return image.map((value, i) => {
+    const x = i % SIZE, y = Math.floor(i / SIZE);
+    const beside = [x > 0 ? image[i - 1] : 0, x < SIZE - 1 ? image[i + 1] : 0,
+                    y > 0 ? image[i - SIZE] : 0, y < SIZE - 1 ? image[i + SIZE] : 0];
+    return value + part * (extreme(value, ...beside) - value);
+  });
 }
 
-const PAD = 200;  // units of the drawing, a side
-const KEY_STEP = PAD / 40;
-
-/** A square to draw in, by mouse, finger or keys: the arrows move a pen, the space bar lowers and
-    lifts it, Delete clears. `strokes` has what was drawn.
-
-    @param onChange called when the drawing has changed */
+/** A pad for mouse, finger and keyboard. `change` is called with the image that was drawn. */
 class Pad {
-  constructor(onChange) {
-    this.context = sharpCanvas(PAD, PAD, {
-      class: 'live-pad', tabindex: 0, role: 'application',
-      'aria-label': 'Draw a digit. Arrow keys move the pen, space lowers and lifts it, '
-                    + 'Delete clears.'});
-    this.canvas = this.context.canvas;
-    this.onChange = onChange;
-    this.strokes = [];
+  constructor(change) {
+    this.ink = new Float32Array(PAD ** 2);
+    this.cursor = START;
     this.isDown = false;
-    this.pen = [PAD / 2, PAD / 4];
-    this.canvas.addEventListener('pointerdown', event => {
-      this.canvas.setPointerCapture(event.pointerId);
-      this.begin(this.place(event));
+    this.hasKeys = false;  // whether the cursor of the keyboard is shown
+    this.change = change;
+    this.picture = new Picture('a pad to draw a digit: arrow keys move the pen, the space bar '
+                               + 'lowers and lifts it, Delete clears the pad',
+                               {width: 220, height: 220, draw: this.draw.bind(this)});
+    const canvas = this.canvas = this.picture.canvas;
+    canvas.tabIndex = 0;
+    canvas.setAttribute('role', 'application');
+    canvas.classList.add('live-pad');
+    canvas.addEventListener('pointerdown', event => {
+      canvas.setPointerCapture(event.pointerId);
+      this.isDown = true;
+      this.hasKeys = false;
+      this.cursor = this.place(event);
+      this.lineTo(this.cursor);
     });
-    this.canvas.addEventListener('pointermove', event => {
-      if (this.isDown && this.canvas.hasPointerCapture(event.pointerId)) {
-        this.go(this.place(event));
-      }
+    canvas.addEventListener('pointermove', event => {
+      if (this.isDown && !this.hasKeys) this.lineTo(this.place(event));
     });
-    for (const end of ['pointerup', 'pointercancel']) {
-      this.canvas.addEventListener(end, () => {
-        this.isDown = false;
-        this.draw();
-      });
+    for (const name of ['pointerup', 'pointercancel']) {
+      canvas.addEventListener(name, () => { this.isDown = false; });
     }
-    this.canvas.addEventListener('keydown', event => this.key(event));
-    for (const change of ['focus', 'blur']) {
-      this.canvas.addEventListener(change, () => this.draw());
-    }
-    onTheme(() => this.draw());
-    this.draw();
+    canvas.addEventListener('keydown', event => this.key(event));
+    canvas.addEventListener('blur', () => {
+      this.isDown = this.hasKeys = false;
+      this.picture.redraw();
+    });
   }
 
   place(event) {
-    const {left, top, width} = this.canvas.getBoundingClientRect();
-    return [(event.clientX - left) * PAD / width, (event.clientY - top) * PAD / width];
+    const box = this.canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width * PAD,
+            (event.clientY - box.top) / box.height * PAD];
   }
 
-  begin(point) {
-    this.isDown = true;
-    this.pen = point;
-    this.strokes.push([point]);
-    this.changed();
-  }
-
-  go(point) {
-    this.pen = point.map(value => Math.min(Math.max(value, 0), PAD));
-    if (this.isDown) {
-      const stroke = this.strokes.at(-1);
-      // Points closer than a pixel of the image would cost time and change nothing.
-      const last = stroke.at(-1);
-      if (Math.hypot(last[0] - this.pen[0], last[1] - this.pen[1]) < PAD / 80) return;
-      stroke.push(this.pen);
-    }
-    this.changed();
-  }
-
-  clear() {
-    this.strokes = [];
-    this.isDown = false;
+  lineTo(place) {
+    if (this.isDown) drawLine(this.ink, this.cursor, place);
+    this.cursor = place;
     this.changed();
   }
 
   key(event) {
-    const arrows = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
-    if (event.key in arrows) {
-      this.go(this.pen.map((value, axis) => value + KEY_STEP * arrows[event.key][axis]));
-    } else if (event.key === ' ') {
-      if (this.isDown) this.isDown = false;
-      else this.begin(this.pen);
-      this.draw();
-    } else if (event.key === 'Delete' || event.key === 'Backspace') {
-      this.clear();
-    } else {
-      return;
-    }
-    // Neither shall the page scroll, nor the book turn to the next chapter.
+    const [x, y] = this.cursor, step = PAD / 28;
+    const inside = value => Math.min(PAD - PEN, Math.max(PEN, value));
+    const move = {ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step],
+                  ArrowDown: [0, step]}[event.key];
+    if (move) this.lineTo([inside(x + move[0]), inside(y + move[1])]);
+    else if (event.key === ' ') {
+      this.isDown = !this.isDown;
+      this.lineTo(this.cursor);
+    } else if (event.key === 'Delete' || event.key === 'Backspace') this.clear();
+    else return;
+    this.hasKeys = true;
     event.preventDefault();
-    event.stopPropagation();
+    event.stopPropagation();  // the arrow keys would turn the page of the book
+  }
+
+  clear() {
+    this.ink.fill(0);
+    this.cursor = START;
+    this.isDown = false;
+    this.changed();
   }
 
   changed() {
-    this.draw();
-    this.onChange();
+    this.picture.redraw();
+    this.change(prepared(this.ink, PAD));
   }
 
-  draw() {
-    const context = this.context;
-    context.clearRect(0, 0, PAD, PAD);
-    context.lineCap = context.lineJoin = 'round';
-    context.lineWidth = PAD / 12;
-    context.strokeStyle = themeColour('foreground-primary');
-    for (const stroke of this.strokes) {
-      context.beginPath();
-      context.moveTo(...stroke[0]);
-      for (const point of stroke) context.lineTo(...point);
-      context.stroke();
-    }
-    if (document.activeElement === this.canvas) {
-      context.lineWidth = 2;
-      context.strokeStyle = themeColour('brand-primary');
-      context.beginPath();
-      context.arc(...this.pen, this.isDown ? 5 : 9, 0, 2 * Math.PI);
-      context.stroke();
-    }
+  draw(context, width, height) {
+    drawPixels(context, this.ink, [PAD, PAD], 0, 0, width, height);
+    if (!this.hasKeys) return;
+    context.strokeStyle = this.isDown ? '#f0a050' : '#9ab';
+    context.lineWidth = 2;
+    context.beginPath();
+    context.arc(...this.cursor.map(value => value / PAD * width), PEN / PAD * width, 0, 7);
+    context.stroke();
+  }
+}
+
+/** A pad, the test images, and sliders that move the digit. `image` is what the network sees, and
+    `change` is called when it is another one. */
+class DigitInput {
+  constructor(change) {
+    this.change = change;
+    this.tests = testDigits();
+    this.chosen = 0;
+    this.original = this.image = this.tests[0].image;
+    this.moves = {dx: 0, dy: 0, angle: 0, thickness: 0};
+    this.pad = new Pad(image => {
+      this.original = image;
+      this.label.textContent = 'your digit';
+      this.update();
+    });
+    this.label = element('span', {}, this.name());
+    this.seen = pixelPicture('the 28 x 28 pixels that the network sees', 140, () => this.image);
+    const pixels = value => `${value} px`;
+    this.sliders = [['right', 'dx', 8, 1, pixels], ['down', 'dy', 8, 1, pixels],
+                    ['turn', 'angle', 90, 5, value => `${value}°`],
+                    ['thicken', 'thickness', 2, 0.25, pixels]].map(
+      ([label, name, limit, step, show]) => slider(label, {
+        min: -limit, max: limit, step, value: 0, show,
+        change: value => { this.moves[name] = value; this.update(); }}));
+    this.element = row(
+      column(this.pad.canvas, row(button('clear', () => this.pad.clear()),
+                                  button('a test image', () => this.next()))),
+      column(element('div', {}, 'The network sees ', this.label), this.seen.canvas),
+      column(...this.sliders.map(({element}) => element),
+             row(button('as it was', () => this.reset()))));
+  }
+
+  name() {
+    return `a test image, a ${this.tests[this.chosen].label}`;
+  }
+
+  next() {
+    this.chosen = (this.chosen + 1) % this.tests.length;
+    this.pad.clear();
+    this.original = this.tests[this.chosen].image;
+    this.label.textContent = this.name();
+    this.update();
+  }
+
+  reset() {
+    for (const name in this.moves) this.moves[name] = 0;
+    this.sliders.forEach(each => each.set(0));
+    this.update();
+  }
+
+  update() {
+    this.image = moved(this.original, this.moves);
+    this.seen.redraw();
+    this.change();
+  }
+}
+
+const percent = p => p > 0.9995 && p < 1 ? '>99.9 %' : `${(100 * p).toFixed(1)} %`;
+
+/** A bar for each class and each model. */
+class ProbabilityTable {
+  constructor(titles) {
+    this.cells = titles.map(() => Array.from({length: 10}, () => {
+      const bar = element('span', {className: 'live-bar'}), number = element('span');
+      return {bar, number, cell: element('td', {}, bar, number)};
+    }));
+    this.element = element('table', {className: 'live-probabilities'},
+      element('thead', {}, element('tr', {}, element('th', {}, 'digit'), ...titles.map(
+        title => element('th', {}, title)))),
+      element('tbody', {}, ...Array.from({length: 10}, (_, label) => element(
+        'tr', {}, element('th', {}, String(label)),
+        ...this.cells.map(cells => cells[label].cell)))));
+  }
+
+  show(model, p) {
+    this.cells[model].forEach(({bar, number, cell}, label) => {
+      bar.style.width = `${100 * p[label]}%`;
+      number.textContent = percent(p[label]);
+      cell.classList.toggle('live-most', label === argmax(p));
+    });
   }
 }

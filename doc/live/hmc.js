@@ -1,77 +1,89 @@
 'use strict';
 // After: engine.js
-/* Hybrid Monte Carlo in the plane: code/hmc/hmc.py, of one chain, for a ball of any mass.
+/* Hybrid Monte Carlo in two dimensions: code/hmc/hmc.py, for one chain, and with a mass.
 
-   Positions and velocities are [x, y]. An energy function has `energy(pos)`, and its `gradient`. */
+   An energy is {energy(pos), gradient(pos)}, of positions [x, y]. The velocity of a ball of mass m
+   is normally distributed with the variance 1 / m.
+*/
 
-/** A Gaussian with mean 0, variances 1 and this correlation. */
-function gaussian(correlation) {
-  const determinant = 1 - correlation ** 2;
-  return {
-    energy: ([x, y]) => (x * x - 2 * correlation * x * y + y * y) / (2 * determinant),
-    gradient: ([x, y]) => [(x - correlation * y) / determinant, (y - correlation * x) / determinant],
+const kinetic_energy = ([vx, vy], mass) => 0.5 * mass * (vx ** 2 + vy ** 2);
+
+const hamiltonian = (pos, vel, mass, {energy}) => energy(pos) + kinetic_energy(vel, mass);
+
+/** Whether to move: with probability min(1, exp(prev - next)). NaN and infinity stay behind. */
+const metropolis_hastings_accept = (energyPrev, energyNext, rng) =>
+  rng.uniform() < Math.exp(energyPrev - energyNext);
+
+/** Leapfrog steps, one at a time: yields the position and the velocity after each. */
+function* simulate_dynamics(pos, vel, stepsize, nSteps, mass, {gradient}) {
+  const push = (vel, pos) => {
+    const slope = gradient(pos);
+    return vel.map((v, i) => v - stepsize / 2 * slope[i] / mass);
   };
-}
-
-/** A ring about 0, normal in its radius. */
-function ring(radius, deviation) {
-  return {
-    energy: pos => (Math.hypot(...pos) - radius) ** 2 / (2 * deviation ** 2),
-    gradient: pos => {
-      const r = Math.hypot(...pos) || 1e-9;
-      return pos.map(value => (r - radius) / deviation ** 2 * value / r);
-    },
-  };
-}
-
-/** A mixture of two round Gaussians at [-distance, 0] and [distance, 0]. */
-function modes(distance, deviation) {
-  const exponents = ([x, y]) => [-distance, distance].map(
-    middle => -((x - middle) ** 2 + y * y) / (2 * deviation ** 2));
-  return {
-    energy: pos => {
-      const both = exponents(pos);
-      const largest = Math.max(...both);
-      return -largest - Math.log(sum(both.map(value => Math.exp(value - largest))) / 2);
-    },
-    gradient: pos => {
-      const [left, right] = softmax(exponents(pos));
-      return [(pos[0] + (left - right) * distance) / deviation ** 2, pos[1] / deviation ** 2];
-    },
-  };
-}
-
-const kinetic_energy = (vel, mass) => mass * sum(vel.map(value => value * value)) / 2;
-
-const hamiltonian = (pos, vel, {energy}, mass) => energy(pos) + kinetic_energy(vel, mass);
-
-const metropolis_hastings_accept = (energy_prev, energy_next, rng) =>
-  rng.uniform() < Math.exp(energy_prev - energy_next);
-
-/** The leapfrog: all positions and velocities from the start on, n_steps + 1 of [pos, vel]. */
-function simulate_dynamics(pos, vel, stepsize, n_steps, {gradient}, mass) {
-  const moved = (from, by, factor) => from.map((value, axis) => value + factor * by[axis]);
-  const path = [[pos, vel]];
-  for (let step = 0; step < n_steps; step++) {
-    const half = moved(vel, gradient(pos), -stepsize / 2 / mass);
-    pos = moved(pos, half, stepsize);
-    vel = moved(half, gradient(pos), -stepsize / 2 / mass);
-    path.push([pos, vel]);
+  for (let step = 0; step < nSteps; step++) {
+    vel = push(vel, pos);
+    pos = pos.map((s, i) => s + stepsize * vel[i]);
+    vel = push(vel, pos);
+    yield {pos, vel};
   }
-  return path;
 }
 
-/** A new velocity, the path it leads along, and whether its end is accepted. */
-function hmc_move(rng, pos, energy_fn, stepsize, n_steps, mass) {
-  const vel = pos.map(() => rng.normal() / Math.sqrt(mass));
-  const path = simulate_dynamics(pos, vel, stepsize, n_steps, energy_fn, mass);
-  const energies = path.map(([pos, vel]) => hamiltonian(pos, vel, energy_fn, mass));
-  return {path, energies, accept: metropolis_hastings_accept(energies[0], energies.at(-1), rng)};
+/** A move: yields each point of the path as {pos, error}, the error being how much the energy has
+    changed, and returns {pos, accepted, error} in the end. */
+function* hmc_move(rng, positions, energyFn, stepsize, nSteps, mass) {
+  const vel = positions.map(() => rng.normal() / Math.sqrt(mass));
+  const before = hamiltonian(positions, vel, mass, energyFn);
+  let after = before, end = positions;
+  yield {pos: positions, error: 0};
+  for (const point of simulate_dynamics(positions, vel, stepsize, nSteps, mass, energyFn)) {
+    after = hamiltonian(point.pos, point.vel, mass, energyFn);
+    end = point.pos;
+    yield {pos: end, error: after - before};
+  }
+  const accepted = metropolis_hastings_accept(before, after, rng);
+  return {pos: accepted ? end : positions, accepted, error: after - before};
 }
 
-/** A step of a random walk as long as the first of a path: where it leads, and whether it is
-    accepted. */
-function random_walk_move(rng, pos, {energy}, stepsize, mass) {
-  const end = pos.map(value => value + stepsize * rng.normal() / Math.sqrt(mass));
-  return {end, accept: metropolis_hastings_accept(energy(pos), energy(end), rng)};
+/** A random walk for comparison: a step in a random direction, taken or not. */
+function random_walk_move(rng, pos, {energy}, stepsize) {
+  const proposed = pos.map(s => s + stepsize * rng.normal());
+  return metropolis_hastings_accept(energy(pos), energy(proposed), rng) ? proposed : pos;
+}
+
+/** A Gaussian with variances 1 and a correlation: E(s) is half of s times the inverse covariance
+    times s. */
+function gaussian_energy(correlation) {
+  const scale = 1 / (1 - correlation ** 2);
+  return {
+    energy: ([x, y]) => 0.5 * scale * (x * x - 2 * correlation * x * y + y * y),
+    gradient: ([x, y]) => [scale * (x - correlation * y), scale * (y - correlation * x)],
+  };
+}
+
+/** A ring of this radius: across it, a Gaussian with this standard deviation. */
+function ring_energy(radius, width) {
+  return {
+    energy: ([x, y]) => 0.5 * ((Math.hypot(x, y) - radius) / width) ** 2,
+    gradient([x, y]) {
+      const r = Math.hypot(x, y) || 1;
+      return [x, y].map(s => (r - radius) / width ** 2 * s / r);
+    },
+  };
+}
+
+/** Two round Gaussians of one size, at (-distance, 0) and (distance, 0). */
+function two_modes_energy(distance, width) {
+  const bowls = ([x, y]) => [-distance, distance].map(
+    centre => -0.5 * ((x - centre) ** 2 + y ** 2) / width ** 2);
+  return {
+    energy(pos) {
+      const [left, right] = bowls(pos);
+      return -Math.max(left, right) - softplus(-Math.abs(left - right));
+    },
+    gradient(pos) {
+      const [left, right] = bowls(pos);
+      const isRight = sigmoid(right - left);  // the share of the right one here
+      return [(pos[0] + distance * (1 - 2 * isRight)) / width ** 2, pos[1] / width ** 2];
+    },
+  };
 }

@@ -1,5 +1,5 @@
 'use strict';
-// After: figure.js
+// After: engine.js
 /* Logistic regression: code/logistic_sgd.py. */
 
 class LogisticRegression {
@@ -13,5 +13,3 @@ class LogisticRegression {
     return softmax(plus(dot(x, this.W), this.b.data));
   }
 }
-
-MODELS.logistic_sgd = params => new LogisticRegression(params);

@@ -31,5 +31,3 @@ class MLP {
     return this.logRegressionLayer.p_y_given_x(x);
   }
 }
-
-MODELS.mlp = (params, sizes) => new MLP(params, sizes);
