@@ -134,8 +134,8 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
     classifier, image_shape, classes = load_classifier(output_folder)
     if images:
         known = likeness.load(output_folder, math.prod(image_shape))
-        is_digit = choose({'auto': known.is_like_mnist(image_shape), 'digit': True, 'none': False},
-                          prepare=prepare)
+        is_digit = choose({'auto': likeness.is_like_mnist(known.mean, image_shape), 'digit': True,
+                           'none': False}, prepare=prepare)
         if is_digit and image_shape != (SIDE, SIDE):
             raise UserError(f'`prepare` is digit, for images of {SIDE} x {SIDE} pixels, but the '
                             f'model was trained on {image_shape[0]} x {image_shape[1]}: set it to '

@@ -33,10 +33,10 @@ class TestLikeness(TestCase):
         rng = numpy.random.RandomState(0)
         for strange in (1 - test, rng.rand(100, 784), test[:, rng.permutation(784)]):
             self.assertGreater(numpy.mean(known.distances(strange) > known.limit), .95)
-        self.assertTrue(known.is_like_mnist((28, 28)))
-        self.assertFalse(known.is_like_mnist((14, 56)))
+        self.assertTrue(likeness.is_like_mnist(known.mean, (28, 28)))
+        self.assertFalse(likeness.is_like_mnist(known.mean, (14, 56)))
         known.mean = 1 - known.mean
-        self.assertFalse(known.is_like_mnist((28, 28)))
+        self.assertFalse(likeness.is_like_mnist(known.mean, (28, 28)))
 
     def test_it_is_kept_in_the_folder_of_a_run(self):
         images = numpy.random.RandomState(0).rand(30, 6).astype('float32')

@@ -1,6 +1,8 @@
 """Tests of the figures that run in the page: their numbers against the Python, and all that a
 reader can do with them, in a browser."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -11,12 +13,14 @@ import unittest
 from pathlib import Path
 
 from support import datasets
+from support.errors import UserError
 from support.estimates import log_mean_estimate
-from support.testing import CODE_FOLDER, TestCase, in_float64, mnist_is_here
+from support.testing import CODE_FOLDER, TestCase, in_float64, mnist_is_here, printed
 
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
+from PIL import Image
 from scipy import ndimage
 from scipy.special import expit
 
@@ -24,12 +28,15 @@ import ais
 import cA
 import convolutional_mlp
 import dA
+import DBN
 import logistic_sgd
 import mlp
+import playground
 import rbm
 import rnnrbm
 import stacked
 from test_book import BOOK, CHAPTERS
+from test_scripts import write_tunes
 
 try:
     from playwright.sync_api import sync_playwright
@@ -92,6 +99,38 @@ class BrowserTestCase(TestCase):
         return page
 
 
+def arc(x, y, width, height, start, end):
+    """Places along an ellipse, by its centre, its radii and two angles in turns, clockwise."""
+    angles = 2 * numpy.pi * numpy.linspace(start, end, 25)
+    return numpy.column_stack([x + width * numpy.cos(angles), y + height * numpy.sin(angles)])
+
+
+# How digits are written, in lines through places in a unit square, x to the right and y down.
+HANDWRITING = {
+    0: [arc(.5, .5, .3, .5, -.25, .75)],
+    1: [[(.35, .2), (.55, 0), (.55, 1)]],
+    2: [[*arc(.5, .3, .35, .3, -.45, .08), (.15, 1), (.9, 1)]],
+    3: [[*arc(.45, .26, .32, .26, -.42, .2), *arc(.45, .74, .38, .26, -.2, .42)]],
+    4: [[(.3, 0), (.1, .6), (.9, .6)], [(.7, .2), (.6, 1)]],
+    5: [[(.85, 0), (.25, 0), (.2, .45), *arc(.45, .7, .38, .3, -.3, .4)]],
+    6: [[(.7, 0), (.35, .35), *arc(.5, .72, .3, .28, .5, 1.55)]],
+    7: [[(.1, .05), (.85, .05), (.4, 1)]],
+    8: [arc(.5, .25, .25, .25, .25, 1.25), arc(.5, .75, .32, .25, -.25, .75)],
+    9: [[*arc(.5, .28, .3, .28, .05, 1.05), (.75, .6), (.65, 1)]],
+}
+
+
+def handwritten(label, n):
+    """Lines of a digit on the pad, n times, in several sizes, slants and places."""
+    rng = numpy.random.RandomState(label)
+    for _ in range(n):
+        width, height = rng.uniform((30, 50), (70, 100))
+        slant = rng.uniform(-.25, .15)
+        left, top = rng.uniform(10, 130 - numpy.array([width * 1.2, height]))
+        yield [[[left + width * (x + slant * (y - 1)), top + height * y] for x, y in line]
+               for line in HANDWRITING[label]]
+
+
 class TestNumbers(BrowserTestCase):
     """The JavaScript of each model against the Python, with the weights that the page knows."""
 
@@ -124,8 +163,8 @@ class TestNumbers(BrowserTestCase):
         models = {'logistic_sgd': (logistic_sgd.build, 'LogisticRegression'),
                   'mlp': (mlp.build, 'MLP'), 'SdA': (stacked.build, 'StackedNetwork'),
                   'convolutional_mlp': (convolutional_mlp.build, 'LeNet')}
-        self.load('classify', 'digits', *models)
-        images = numpy.array(self.page.evaluate('testDigits().map(({image}) => [...image])'))
+        self.load('classify', 'images', *models)
+        images = numpy.array(self.page.evaluate('testImages().map(({image}) => [...image])'))
         self.assertEqual(images.shape, (30, 784))
         for name, (build, constructor) in models.items():
             with self.subTest(name):
@@ -134,7 +173,7 @@ class TestNumbers(BrowserTestCase):
                 found = self.page.evaluate('''([name, constructor]) => {
                     const model = new (eval(constructor))(result(parameters(name)),
                                                           weights[name].sizes);
-                    return testDigits().map(({image}) => [...('outputs' in model
+                    return testImages().map(({image}) => [...('outputs' in model
                         ? result(model.outputs(image)).p_y_given_x : model.p_y_given_x(image))]);
                 }''', [name, constructor])
                 numpy.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-6)
@@ -142,8 +181,8 @@ class TestNumbers(BrowserTestCase):
     def test_test_images(self):
         if not mnist_is_here():
             self.skipTest('needs MNIST')
-        self.load('classify', 'digits')
-        digits = self.page.evaluate('testDigits().map(({image, label}) => [label, ...image])')
+        self.load('classify', 'images')
+        digits = self.page.evaluate('testImages().map(({image, label}) => [label, ...image])')
         images, labels = datasets.read('mnist.pkl.gz').test
         rows = numpy.column_stack([labels, images])[:200]
         for digit in numpy.array(digits):
@@ -173,9 +212,9 @@ class TestNumbers(BrowserTestCase):
                                       atol=0.03)
 
     def test_images_are_moved(self):
-        self.load('classify', 'digits')
+        self.load('classify', 'images')
         image, *found = numpy.array(self.page.evaluate('''() => {
-            const image = testDigits()[0].image, none = {dx: 0, dy: 0, angle: 0, thickness: 0};
+            const image = testImages()[0].image, none = {dx: 0, dy: 0, angle: 0, thickness: 0};
             return [image, ...[{dx: 3}, {dy: -2}, {angle: 90}, {angle: 20}, {thickness: 1},
                     {thickness: -1}].map(move => moved(image, {...none, ...move}))]
                 .map(pixels => [...pixels]);
@@ -233,7 +272,7 @@ class TestNumbers(BrowserTestCase):
             numpy.testing.assert_allclose(samples.mean(axis=0), [0, 0], atol=tolerance)
 
     def test_gibbs_chain(self):
-        self.load('chain', 'digits', 'rbm_pcd15')
+        self.load('chain', 'images', 'rbm_pcd15')
         machine = self.restored('rbm_pcd15', rbm.build)
         v, h = machine.input, T.matrix('h')
         free_energy = theano.function([v], machine.free_energy(v))
@@ -243,7 +282,7 @@ class TestNumbers(BrowserTestCase):
         uniform = rng.uniform(size=(3, machine.n_hidden + machine.n_visible))
         image, *steps = self.page.evaluate("""numbers => {
             const machine = new RBM(result(parameters('rbm_pcd15')));
-            let v = testDigits()[0].image;
+            let v = testImages()[0].image;
             return [[...v], ...numbers.map(given => {
                 const rng = new RandomStreams(0);
                 rng.uniform = () => given.shift();
@@ -263,14 +302,14 @@ class TestNumbers(BrowserTestCase):
             self.assertAlmostEqual(energy, float(free_energy(sample)[0]), delta=1e-2)
 
     def test_auto_encoders(self):
-        self.load('contract', 'digits', 'dA_0', 'dA_30', 'cA')
+        self.load('contract', 'images', 'dA_0', 'dA_30', 'cA')
         uniform = numpy.random.RandomState(0).uniform(size=784)
         for name in ('dA_0', 'dA_30', 'cA'):
             with self.subTest(name):
                 image, seen, hidden, restored, cost, norm = self.page.evaluate(
                     """([name, numbers]) => {
                     const model = new AutoEncoder(result(parameters(name)));
-                    const image = testDigits()[0].image, rng = new RandomStreams(0);
+                    const image = testImages()[0].image, rng = new RandomStreams(0);
                     rng.uniform = () => numbers.shift();
                     const seen = get_corrupted_input(image, 0.3, rng);
                     const hidden = model.get_hidden_values(seen);
@@ -334,10 +373,10 @@ class TestNumbers(BrowserTestCase):
         self.assertAlmostEqual(found, expected, delta=1e-3)
 
     def test_deep_belief_network(self):
-        self.load('dream', 'digits', 'DBN')
+        self.load('dream', 'images', 'DBN')
         uniform = numpy.random.RandomState(0).uniform(size=4000)
         image, up, state, down = self.page.evaluate("""numbers => {
-            const dbn = new DBN(result(parameters('DBN'))), image = testDigits()[0].image;
+            const dbn = new DBN(result(parameters('DBN'))), image = testImages()[0].image;
             const rng = new RandomStreams(0), up = dbn.propup(image);
             rng.uniform = () => numbers.shift();
             const state = rng.bernoulli(up.at(-2));
@@ -390,7 +429,7 @@ class TestNumbers(BrowserTestCase):
         self.assertAlmostEqual(self.page.evaluate('frequency(60)'), 261.626, places=3)
         roll = numpy.zeros((3, 88), dtype='uint8')
         roll[1, [39, 43]] = 1
-        self.assertEqual(live.notes(roll, (21, 109)), [[], [60, 64], []])
+        self.assertEqual(playground.notes(roll, (21, 109)), [[], [60, 64], []])
 
     def test_early_stopping(self):
         self.load('stopping')
@@ -523,7 +562,7 @@ class TestFigures(BrowserTestCase):
 
         self.draw_a_one()
         self.assertRegex(self.words(), r'LeNet: 1 \(')
-        self.assertIn('your digit', self.figure.inner_text())
+        self.assertIn('your drawing', self.figure.inner_text())
         self.figure.get_by_role('button', name='clear').click()
         self.figure.locator('.live-pad').focus()
         for key in [' ', *['ArrowDown'] * 16, ' ']:
@@ -556,7 +595,7 @@ class TestFigures(BrowserTestCase):
 
     def test_chains_are_run(self):
         self.open('rbm')
-        self.assertEqual(self.words(), 'After 0 steps: CD-1 shows a 7, PCD-15 shows a 7')
+        self.assertEqual(self.words(), 'After 0 steps; CD-1 shows a 7; PCD-15 shows a 7')
         self.figure.get_by_role('button', name='one step').click()
         self.assertIn('After 1 steps', self.words())
         self.figure.get_by_label('erase').select_option('lower')
@@ -655,7 +694,7 @@ class TestFigures(BrowserTestCase):
         self.page.wait_for_function(
             "Number(document.querySelector('.live-words').textContent.match(/\\d+/)[0]) > 5")
         self.figure.get_by_role('button', name='pause').click()
-        self.figure.get_by_role('button', name='from the digit').click()
+        self.figure.get_by_role('button', name='from the image').click()
         self.assertIn('After 0 steps at the top: the image is taken for a 7', self.words())
 
     def test_tunes_are_played_and_made_up(self):
@@ -690,6 +729,23 @@ class TestFigures(BrowserTestCase):
         self.figure.get_by_role('button', name='clear your melody').click()
         self.assertIn('Play some keys', self.words())
 
+    def test_lenet_reads_digits_of_many_hands(self):
+        self.open('lenet')
+        found = self.page.evaluate("""async strokes => {
+            const lenet = await load('convolutional_mlp'), found = [];
+            for (const lines of strokes) {
+                const ink = new Float32Array(PAD ** 2);
+                for (const line of lines) {
+                    line.slice(1).forEach((place, i) => drawLine(ink, line[i], place));
+                }
+                const {p_y_given_x} = await inFrames(lenet.outputs(imageOf(ink, PAD)));
+                found.push(argmax(p_y_given_x));
+            }
+            return found;
+        }""", [strokes for label in range(10) for strokes in handwritten(label, n=10)])
+        wrong = [(i // 10, label) for i, label in enumerate(found) if label != i // 10]
+        self.assertLessEqual(len(wrong), 5, wrong)
+
     def test_a_digit_is_drawn_with_a_finger_and_nothing_blocks(self):
         self.open('lenet', has_touch=True)
         self.page.evaluate("""() => {
@@ -700,7 +756,7 @@ class TestFigures(BrowserTestCase):
         pad = self.figure.locator('.live-pad')
         pad.scroll_into_view_if_needed()
         pad.tap()
-        self.assertIn('your digit', self.figure.inner_text())
+        self.assertIn('your drawing', self.figure.inner_text())
         self.words()
         self.assertEqual(self.page.evaluate('blocked'), [])  # nothing of 50 ms or more
 
@@ -722,6 +778,65 @@ class TestFigures(BrowserTestCase):
             size = sum((LIVE / 'weights' / f'{name}.js').stat().st_size for name in named)
             self.assertLess(size, 1.5e6, path.stem)
         self.assertLess(sum(path.stat().st_size for path in (LIVE / 'weights').iterdir()), 4e6)
+
+
+class TestPlayground(BrowserTestCase):
+    """Pages of models of one's own: dark on white, of another size, with names that HTML minds."""
+
+    CLASSES = ['<bars>', 'rings & dots']
+    TRAINING = {
+        'convolutional_mlp': (convolutional_mlp.train, {'n_epochs': 1, 'nkerns': (2, 3)}),
+        'dA': (dA.train, {'training_epochs': 1, 'n_hidden': 100}),
+        'cA': (cA.train, {'training_epochs': 1, 'n_hidden': 100}),
+        'rbm': (rbm.train, {'training_epochs': 1, 'n_hidden': 100, 'k': 1, 'n_chains': 2,
+                            'n_samples': 1, 'plot_every': 1}),
+        'DBN': (DBN.train, {'pretraining_epochs': 1, 'training_epochs': 1,
+                            'hidden_layers_sizes': (8, 6)}),
+        'rnnrbm': (rnnrbm.train, {'num_epochs': 1, 'n_hidden': 8, 'n_hidden_recurrent': 5}),
+    }
+
+    def write_pictures(self):
+        rng = numpy.random.RandomState(0)
+        for part, n in (('train', 30), ('valid', 20), ('test', 20)):
+            for label, name in enumerate(self.CLASSES):
+                folder = self.folder / 'shapes' / part / name
+                folder.mkdir(parents=True)
+                for i in range(n):
+                    pixels = rng.uniform(200, 255, size=(24, 20)).astype('uint8')
+                    pixels[4:20, 5 + 5 * label:10] = 0
+                    Image.fromarray(pixels).save(folder / f'{i}.png')
+
+    def test_every_kind_of_model(self):
+        self.write_pictures()
+        write_tunes(self.folder / 'tunes.zip')
+        for name, (train, settings) in self.TRAINING.items():
+            with self.subTest(name), printed(), contextlib.redirect_stderr(io.StringIO()):
+                output = str(self.folder / name)
+                data = 'tunes.zip' if name == 'rnnrbm' else 'shapes'
+                train(**settings, dataset=self.folder / data, output_folder=output,
+                      **({} if name == 'rnnrbm' else {'batch_size': 10}))
+                file = playground.playground(output)
+                page = self.new_page()
+                page.goto(file.as_uri())
+                page.wait_for_selector('figure.live')
+                n_figures = page.locator('figure.live').count()
+                page.locator('figure.live').last.scroll_into_view_if_needed()
+                page.wait_for_function(
+                    f'document.querySelectorAll("figure.live-runs").length === {n_figures}')
+                text = page.inner_text('body')
+                if name == 'rnnrbm':
+                    self.assertIn('made up by the script', text)
+                    continue
+                self.assertEqual(page.evaluate('weights.images.classes'), self.CLASSES)
+                self.assertEqual(page.evaluate('weights.images.image_shape'), [24, 20])
+                drawn = page.evaluate("imageOf(new Float32Array(PAD ** 2), PAD)")
+                self.assertEqual(set(drawn), {1})  # white paper
+                if name == 'convolutional_mlp':
+                    self.assertRegex(text, r'LeNet: (<bars>|rings & dots) \(')
+
+    def test_no_page_for_what_is_no_model(self):
+        with self.assertRaisesRegex(UserError, 'there is no .*run.json'):
+            playground.playground(str(self.folder))
 
 
 if __name__ == '__main__':

@@ -62,7 +62,7 @@ ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution',
          'command_line', 'testing', 'utils', 'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg',
          'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'stacked', 'SdA', 'rbm',
          'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model', 'rnnrbm', 'rnnrbm_likelihood',
-         'predict', 'peers', 'benchmark', 'reproduce', 'hostile', 'faults']
+         'predict', 'playground', 'peers', 'benchmark', 'reproduce', 'hostile', 'faults']
 
 
 def write_data(path):

@@ -16,42 +16,37 @@ import csv
 import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code'))
 
-from support import checkpoints, command_line, datasets
+from support import command_line, datasets
+from support.digits import SIDE
 from support.errors import UserError
 from support.folders import read_record, write_json, written_atomically
-from support.midi import midiread
 
 import figures
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 import tyro
-from pytensor.compile.sharedvalue import SharedVariable
 from scipy import ndimage
 from scipy.special import expit
 
-import cA
-import dA
 import logistic_sgd
-import predict
-import rbm
+import playground
 import rnnrbm
-from DBN import load_rbms
+from playground import Model, as_script, images_of, weights_of
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS, RESULTS = HERE / 'live' / 'weights', HERE / 'results'
 RECORD = RESULTS / 'live.json'
-DIGITS_A_CLASS = 3
 # Runs of rnnrbm.py after ever more epochs; the last one is the model of the page.
 MUSIC = ['rnnrbm_epochs_1', 'rnnrbm_epochs_30', 'rnnrbm_output']
-FRAMES = 100  # of a test tune; twice as many of those in the page
+FRAMES = 100  # of a test tune
 CROSS = numpy.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]])  # a pixel and its neighbours
 
 # What the sliders do to images, (n_images, 28, 28).
@@ -68,21 +63,10 @@ MOVES: dict[str, Callable[[numpy.ndarray], numpy.ndarray]] = {
 Score = Callable[[numpy.ndarray, numpy.ndarray, bool], dict[str, float]]
 
 
-def quantised(array: numpy.ndarray) -> tuple[numpy.ndarray, float]:
-    """Whole numbers from -127 to 127 in int8, and what one of them is worth."""
-    scale = float(abs(array).max()) / 127 or 1.
-    return numpy.rint(array / scale).astype('int8'), scale
-
-
-def in_base64(array: numpy.ndarray) -> str:
-    """The bytes of an array as text."""
-    return base64.b64encode(array.tobytes()).decode()
-
-
 def write_weights(name: str, content: dict[str, Any]) -> None:
     """Write what becomes ``weights[name]`` in the page."""
     with written_atomically(WEIGHTS / f'{name}.js') as file:
-        file.write(f'weights.{name} = {json.dumps(content)};\n'.encode())
+        file.write(as_script(name, content).encode())
 
 
 def read_weights(name: str) -> dict[str, Any]:
@@ -97,74 +81,54 @@ def parameters(name: str) -> list[numpy.ndarray]:
              * array['scale']).astype('float32') for array in read_weights(name)['params']]
 
 
-def export(name: str, sizes: dict[str, Any], params: Sequence[SharedVariable],
-           score: Callable[[bool], dict[str, float]]) -> dict[str, Any]:
-    """Write the parameters of a model, and give them the values that the page knows.
+def export(name: str, model: Model, score: Callable[[bool], dict[str, float]]) -> dict[str, Any]:
+    """Write a model, and give its parameters the values that the page knows.
 
-    :param sizes: what its constructor has to know besides
     :param score: how well it does, given whether it is the model in the page
     :return: the scores of the model as it was trained, and as it is in the page
     """
     trained = score(False)
-    arrays = []
-    for param in params:
-        whole, scale = quantised(param.get_value())
-        arrays.append({'shape': whole.shape, 'scale': scale, 'int8': in_base64(whole)})
-    write_weights(name, {'sizes': sizes, 'params': arrays})
-    for param, array in zip(params, parameters(name), strict=True):
+    write_weights(name, weights_of(model))
+    for param, array in zip(model.params, parameters(name), strict=True):
         param.set_value(array)
     return {'trained': trained, 'live': score(True)}
 
 
-def load_classifier(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
-    """The parameters of a classifier; its test errors in per cent, also of images that were moved,
-    and the mean of its greatest probabilities for them."""
-    classifier, image_shape, _ = predict.load_classifier(str(folder))
-    p_y_given_x = logistic_sgd.get_p_y_given_x(classifier)
+def score_of_classifier(model: Model) -> Score:
+    """Test errors in per cent, also of images that were moved, and the mean of the greatest
+    probabilities for them."""
+    p_y_given_x = logistic_sgd.get_p_y_given_x(model.model)
 
     def score(images, labels, is_in_page):
         scores = {}
         moves = MOVES if is_in_page else {}
         for name, move in {'error': lambda images: images, **moves}.items():
-            p = p_y_given_x(move(images.reshape(-1, *image_shape)).reshape(images.shape))
+            p = p_y_given_x(move(images.reshape(-1, SIDE, SIDE)).reshape(images.shape))
             scores[name] = 100 * numpy.mean(p.argmax(axis=1) != labels)
             scores[f'{name}, certainty'] = 100 * numpy.mean(p.max(axis=1), dtype='float64')
         return scores
 
-    return classifier.params, score
+    return score
 
 
-def score_of_machines(machines: Sequence[rbm.RBM]) -> Score:
+def score_of_machines(model: Model) -> Score:
     """The log-probability in nats of an image, rounded to black and white, given what the layers
     make of it, going up to the top and down again by the means of the units."""
     x = T.matrix('x')
     p = x
-    for machine in machines:
+    for machine in model.model:
         p = machine.propup(p)[1]
-    for machine in reversed(machines):
+    for machine in reversed(model.model):
         activation, p = machine.propdown(p)
     log_p = theano.function([x], T.mean(T.sum(x * activation - T.softplus(activation), axis=1)))
     return lambda images, labels, is_in_page: {
         'reconstruction': float(log_p((images >= 0.5).astype(theano.config.floatX)))}
 
 
-def load_rbm(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
-    """An RBM."""
-    machine = checkpoints.load(folder, rbm.build)
-    return machine.params, score_of_machines([machine])
-
-
-def load_DBN(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
-    """The RBMs of a deep belief network, as pretraining has left them."""
-    machines = load_rbms(str(folder))
-    return ([param for machine in machines for param in machine.params],
-            score_of_machines(machines))
-
-
-def score_of_auto_encoder(model: dA.AutoEncoder) -> Score:
+def score_of_auto_encoder(model: Model) -> Score:
     """The cost in nats of test images, whole and with 30 % of the pixels put out."""
     seen = T.matrix('seen')
-    cost = theano.function([model.x, seen], model.get_cost(seen))
+    cost = theano.function([model.model.x, seen], model.model.get_cost(seen))
     floatX = theano.config.floatX
 
     def score(images, labels, is_in_page):
@@ -175,54 +139,33 @@ def score_of_auto_encoder(model: dA.AutoEncoder) -> Score:
     return score
 
 
-def load_both_dA(folder: Path) -> list[dA.AutoEncoder]:
-    """The models of a run of dA.py: trained with a corruption of 30 %, and without."""
-    return checkpoints.load(
-        folder, lambda **sizes: [dA.build(**sizes), dA.build(**sizes)], checkpoints.CHECKPOINT,
-        params=lambda models: [param for model in models for param in model.params])
-
-
-def load_dA_30(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
-    """The one with corruption."""
-    model, _ = load_both_dA(folder)
-    return model.params, score_of_auto_encoder(model)
-
-
-def load_dA_0(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
-    """The one without."""
-    _, model = load_both_dA(folder)
-    return model.params, score_of_auto_encoder(model)
-
-
-def load_cA(folder: Path) -> tuple[Sequence[SharedVariable], Score]:
-    """A contractive auto-encoder."""
-    model = checkpoints.load(folder, cA.build)
-    return model.params, score_of_auto_encoder(model)
-
-
 @dataclass
-class Model:
+class Exhibit:
     """A model for the page.
 
     :param folder: of the run
-    :param load: from there to the parameters, and a score, which depends on their values
+    :param load: from there to the model
+    :param score: from the model to how well it does, which depends on the values of its parameters
+    :param title: how the page calls it, if not as others of its kind
     """
 
     folder: str
-    load: Callable[[Path], tuple[Sequence[SharedVariable], Score]]
+    load: Callable[[Path], Model]
+    score: Callable[[Model], Score]
+    title: str | None = None
 
 
-MODELS = {
-    'logistic_sgd': Model('logistic_sgd_output', load_classifier),
-    'mlp': Model('mlp_output', load_classifier),
-    'convolutional_mlp': Model('convolutional_mlp_output', load_classifier),
-    'SdA': Model('SdA_output', load_classifier),
-    'dA_0': Model('dA_plots', load_dA_0),
-    'dA_30': Model('dA_plots', load_dA_30),
-    'cA': Model('cA_plots', load_cA),
-    'rbm_cd1': Model('rbm_cd1', load_rbm),
-    'rbm_pcd15': Model('rbm_pcd15', load_rbm),
-    'DBN': Model('DBN_output', load_DBN),
+EXHIBITS = {
+    **{name: Exhibit(f'{name}_output', playground.load_classifier, score_of_classifier)
+       for name in ('logistic_sgd', 'mlp', 'convolutional_mlp', 'SdA')},
+    'dA_0': Exhibit('dA_plots', lambda folder: playground.load_auto_encoders(folder)[0],
+                    score_of_auto_encoder),
+    'dA_30': Exhibit('dA_plots', lambda folder: playground.load_auto_encoders(folder)[1],
+                     score_of_auto_encoder),
+    'cA': Exhibit('cA_plots', playground.load_contractive_auto_encoder, score_of_auto_encoder),
+    'rbm_cd1': Exhibit('rbm_cd1', playground.load_rbm, score_of_machines, 'CD-1'),
+    'rbm_pcd15': Exhibit('rbm_pcd15', playground.load_rbm, score_of_machines, 'PCD-15'),
+    'DBN': Exhibit('DBN_output', playground.load_dbn, score_of_machines),
 }
 
 
@@ -251,35 +194,28 @@ def history(name: str) -> dict[str, Any]:
 def write_small_rbm() -> None:
     """Write the RBM of the figure about annealing, whose Z can be summed."""
     machine = figures.small_rbm()
-    export('small_rbm', {}, machine.params, lambda is_in_page: {})
+    sizes = {'n_visible': machine.n_visible, 'n_hidden': machine.n_hidden}
+    export('small_rbm', Model('rbm', 'random weights', machine.params, sizes),
+           lambda is_in_page: {})
 
 
-def write_digits(images: numpy.ndarray, labels: numpy.ndarray) -> None:
-    """Write the first test images of each class, to begin with one of them."""
-    chosen = numpy.sort(numpy.concatenate(
-        [numpy.flatnonzero(labels == label)[:DIGITS_A_CLASS] for label in range(10)]))
-    write_weights('digits', {
-        'labels': labels[chosen].tolist(),
-        'images': in_base64(numpy.rint(images[chosen] * 256).astype('uint8'))})
-
-
-def export_models(folder: Path, found: dict[str, Model]) -> dict[str, dict[str, Any]]:
+def export_models(folder: Path, found: dict[str, Exhibit]) -> dict[str, dict[str, Any]]:
     """Write the models of images, and some images; return the scores of each."""
     if not found:
         return {}
     data = datasets.read()
-    for model in found.values():
-        trained = read_record(folder / model.folder)['data']
+    for exhibit in found.values():
+        trained = read_record(folder / exhibit.folder)['data']
         if trained['sha256'] != data.sha256:
-            raise UserError(f'{folder / model.folder} was trained on {trained["name"]}, and what '
+            raise UserError(f'{folder / exhibit.folder} was trained on {trained["name"]}, and what '
                             f'is here is {data.name}: set DLT_DATA_DIR to the folder that holds '
                             'MNIST, and train it on that')
-    write_digits(*data.test)
+    write_weights('images', images_of(data))
     scores = {}
-    for name, model in found.items():
-        params, score = model.load(folder / model.folder)
-        sizes = read_record(folder / model.folder)['model']
-        scores[name] = export(name, sizes, params, functools.partial(score, *data.test))
+    for name, exhibit in found.items():
+        model = exhibit.load(folder / exhibit.folder)
+        model.title = exhibit.title or model.title
+        scores[name] = export(name, model, functools.partial(exhibit.score(model), *data.test))
     return scores
 
 
@@ -304,31 +240,24 @@ def export_music(folder: Path) -> dict[str, Any]:
 
     :return: its scores, on the first frames of some test tunes
     """
-    model = rnnrbm.load(str(folder / MUSIC[-1]))
+    model = playground.load_rnnrbm(folder / MUSIC[-1])
     tunes = datasets.find_tunes()
     run = read_record(folder / MUSIC[-1])
     if run['data']['name'] != tunes.name:
         raise UserError(f'{folder / MUSIC[-1]} was trained on {run["data"]["name"]}, and what is '
                         f'here is {tunes.name}: set DLT_DATA_DIR to the folder that holds it')
-    rolls = numpy.array([roll[:FRAMES] for roll in model.read(tunes.test)
+    rolls = numpy.array([roll[:FRAMES] for roll in model.model.read(tunes.test)
                          if len(roll) >= FRAMES])
-    content = {'training': {'title': 'a training tune',
-                            'frames': notes(model.read(tunes.train[:1])[0], model.r)}}
+    content = {}
     for name in MUSIC:
         if (folder / name / 'sample1.mid').exists():
             epochs = read_record(folder / name)['scores']['epochs']
-            roll, _ = midiread(folder / name / 'sample1.mid', model.r, model.dt)
+            training, sample = playground.tunes_of(model.model, tunes, folder / name).values()
+            content['training'] = training
             content[f'epochs_{epochs}'] = {
-                'title': f'made up after {epochs} epoch{"s"[:epochs > 1]}',
-                'frames': notes(roll, model.r)}
+                **sample, 'title': f'made up after {epochs} epoch{"s"[:epochs > 1]}'}
     write_weights('tunes', content)
-    return export('rnnrbm', run['model'], model.params,
-                  lambda is_in_page: {'frame': score_of_music(model, rolls)})
-
-
-def notes(roll: numpy.ndarray, r: tuple[int, int]) -> list[list[int]]:
-    """The numbers of the notes that sound in each of the first frames of a tune."""
-    return [(numpy.flatnonzero(frame) + r[0]).tolist() for frame in roll[:2 * FRAMES]]
+    return export('rnnrbm', model, lambda is_in_page: {'frame': score_of_music(model.model, rolls)})
 
 
 def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
@@ -340,11 +269,11 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
     write_small_rbm()
     if folder is None:
         return
-    found = {name: model for name, model in MODELS.items()
+    found = {name: model for name, model in EXHIBITS.items()
              if (folder / model.folder / 'run.json').exists()}
     has_music = (folder / MUSIC[-1] / 'run.json').exists()
     if not found and not has_music:
-        names = dict.fromkeys([*(model.folder for model in MODELS.values()), MUSIC[-1]])
+        names = dict.fromkeys([*(model.folder for model in EXHIBITS.values()), MUSIC[-1]])
         raise UserError(f'{folder} holds none of {", ".join(names)}: name the folder in which the '
                         'scripts were run')
     record = json.loads(RECORD.read_text(encoding='utf-8')) if RECORD.exists() else {}

@@ -44,17 +44,6 @@ class Likeness:
     components: numpy.ndarray
     limit: numpy.ndarray
 
-    def is_like_mnist(self, image_shape: tuple[int, int]) -> bool:
-        """Whether these are white on black, 28 x 28, with nothing at the edge, as MNIST is.
-
-        On the mean image, no pixel at the edge is brighter than 0.01.
-        """
-        if image_shape != (SIDE, SIDE):
-            return False
-        edge = self.mean.reshape(image_shape).copy()
-        edge[1:-1, 1:-1] = 0
-        return bool(edge.max() < .01)
-
     def distances(self, images: numpy.ndarray) -> numpy.ndarray:
         """What mean and components leave unexplained of each image, (n_images,).
 
@@ -62,6 +51,20 @@ class Likeness:
         """
         rest = images - self.mean
         return numpy.linalg.norm(rest - rest @ self.components.T @ self.components, axis=1)
+
+
+def is_like_mnist(mean: numpy.ndarray, image_shape: tuple[int, int]) -> bool:
+    """Whether images are white on black, 28 x 28, with nothing at the edge, as those of MNIST are.
+
+    On the mean image, no pixel at the edge is brighter than 0.01.
+
+    :param mean: of the training images, (n_in,)
+    """
+    if image_shape != (SIDE, SIDE):
+        return False
+    edge = mean.reshape(image_shape).copy()
+    edge[1:-1, 1:-1] = 0
+    return bool(edge.max() < .01)
 
 
 def measured(train: numpy.ndarray, valid: numpy.ndarray) -> Likeness:

@@ -22,11 +22,11 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 
 import benchmark
+from playground import LIVE, scripts_of
 from reproduce import summary
 
 WORDS_A_MINUTE = 150  # with formulas and code
 RESULTS = Path(__file__).resolve().parent.parent / 'results'
-LIVE = Path(__file__).resolve().parent.parent / 'live'
 
 
 def record(script: str) -> dict:
@@ -145,16 +145,6 @@ class Live(Directive):
         figure.insert(0, nodes.raw('', f'<div class="live-stage" data-figure="{name}" '
                                        f'data-weights="{names}"></div>', format='html'))
         return [figure]
-
-
-def scripts_of(name: str) -> list[Path]:
-    """A script of ``doc/live`` after all those that it comes after, as its head says."""
-    path = LIVE / f'{name}.js'
-    head = re.search(r'^// After: (.*)$', path.read_text(encoding='utf-8'), re.MULTILINE) \
-        if path.exists() else None
-    below = [script for other in (head[1].split() if head else [])
-             for script in scripts_of(other.removesuffix('.js'))]
-    return [*dict.fromkeys(below), path]
 
 
 def add_scripts(app: Sphinx, pagename: str, templatename: str, context: dict,

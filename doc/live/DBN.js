@@ -31,3 +31,5 @@ class DBN {
     return layers;
   }
 }
+
+MODELS.DBN = params => new DBN(params);

@@ -1,26 +1,28 @@
 'use strict';
-// After: digits.js plot.js rbm.js logistic_sgd.js
-/* Gibbs chains of two RBMs from the same digit, step by step or running, with half of the pixels
-   held if so asked. */
+// After: drawings.js plot.js rbm.js logistic_sgd.js
+/* Gibbs chains of RBMs from the same image, step by step or running, with half of the pixels held
+   if so asked. A classifier, where there is one, says what a chain shows. */
 
-const MACHINES = {rbm_cd1: 'CD-1', rbm_pcd15: 'PCD-15'};
+const columnsOf = () => weights.images.image_shape[1];
 const HALVES = {
   none: ['nothing', () => false],
-  right: ['the right half', i => i % SIZE >= SIZE / 2],
-  left: ['the left half', i => i % SIZE < SIZE / 2],
-  lower: ['the lower half', i => i >= SIZE ** 2 / 2],
-  upper: ['the upper half', i => i < SIZE ** 2 / 2],
+  right: ['the right half', i => i % columnsOf() >= columnsOf() / 2],
+  left: ['the left half', i => i % columnsOf() < columnsOf() / 2],
+  lower: ['the lower half', i => i >= nPixels() / 2],
+  upper: ['the upper half', i => i < nPixels() / 2],
 };
+const COLOURS = ['orange', 'blue'];
 const SHOWN = 400;  // steps of the plot of energies
 
 figures.chain = async function (stage) {
-  const names = Object.keys(MACHINES);
   const chains = [];
-  for (const name of names) {
-    chains.push({rbm: new RBM(await inFrames(parameters(name))), name: MACHINES[name]});
+  let classifier = null;
+  for (const name of modelsOf(stage)) {
+    const model = await load(name);
+    if (model instanceof RBM) chains.push({rbm: model, name: weights[name].title});
+    else classifier = model;
   }
-  const classifier = new LogisticRegression(await inFrames(parameters('logistic_sgd')));
-  const table = new ProbabilityTable(chains.map(({name}) => name));
+  const table = classifier ? new ProbabilityTable(chains.map(({name}) => name)) : null;
   const result = words();
   let steps, isErased = HALVES.none[1], isHeld = true, perFrame = 1;
 
@@ -30,7 +32,7 @@ figures.chain = async function (stage) {
       chain.rng = new RandomStreams(i);
       chain.v = chain.mean = input.image.map((value, i) => isErased(i) ? 0 : value);
       chain.energies = [chain.rbm.free_energy(chain.v)];
-      chain.visits = new Float32Array(10);
+      chain.visits = new Float32Array(weights.images.classes.length);
     });
     show();
   }
@@ -47,18 +49,19 @@ figures.chain = async function (stage) {
       chain.mean = held(v1_mean);
       chain.energies.push(chain.rbm.free_energy(chain.v));
       if (chain.energies.length > SHOWN) chain.energies.shift();
-      chain.visits[argmax(classifier.p_y_given_x(chain.mean))]++;
+      if (classifier) chain.visits[argmax(classifier.p_y_given_x(chain.mean))]++;
     }
   }
 
   function show() {
     chains.forEach((chain, i) => {
       chain.picture.redraw();
-      table.show(i, chain.visits.map(n => n / Math.max(1, steps)));
+      table?.show(i, chain.visits.map(n => n / Math.max(1, steps)));
     });
     energies.redraw();
-    result.textContent = `After ${steps} steps: ` + chains.map(({name, mean}) =>
-      `${name} shows a ${argmax(classifier.p_y_given_x(mean))}`).join(', ');
+    result.textContent = `After ${steps} steps` + chains.map(({name, mean, energies}) => classifier
+      ? `; ${name} shows a ${className(argmax(classifier.p_y_given_x(mean)))}`
+      : `, the free energy is ${energies.at(-1).toFixed(1)}`).join('');
   }
 
   for (const chain of chains) {
@@ -79,7 +82,7 @@ figures.chain = async function (stage) {
     draw(plot) {
       const first = steps - chains[0].energies.length + 1;
       chains.forEach(({energies}, i) => plot.line(
-        energies.map((energy, k) => [first + k, energy]), ['orange', 'blue'][i]));
+        energies.map((energy, k) => [first + k, energy]), COLOURS[i]));
     }});
   const player = new Player('run', 60, () => {
     const end = performance.now() + BUDGET;
@@ -88,7 +91,7 @@ figures.chain = async function (stage) {
   });
   const hold = element('input', {type: 'checkbox', checked: true,
                                  change: () => { isHeld = hold.checked; }});
-  const input = new DigitInput(begin);
+  const input = new ImageInput(begin);
   stage.append(
     input.element,
     row(choice('erase', Object.fromEntries(Object.entries(HALVES).map(
@@ -99,7 +102,9 @@ figures.chain = async function (stage) {
     row(player.button, button('one step', () => { step(); show(); }),
         button('start again', begin)),
     row(...chains.map(({name, picture}) => column(name, picture.canvas))),
-    result, element('div', {}, 'How often the chain has shown which digit'), table.element,
-    legend({orange: 'CD-1', blue: 'PCD-15'}), energies.canvas);
+    result,
+    ...(table ? [element('div', {}, 'How often the chain has shown which class'), table.element]
+      : []),
+    legend(Object.fromEntries(chains.map(({name}, i) => [COLOURS[i], name]))), energies.canvas);
   begin();
 };

@@ -1,28 +1,21 @@
 'use strict';
-// After: digits.js stacked.js convolutional_mlp.js
-/* Draw a digit, and see what the classifiers make of it: in the chapters on logistic regression,
-   the perceptron, LeNet and the stacked auto-encoders, each with the models known there. */
-
-const CLASSIFIERS = {
-  logistic_sgd: ['logistic regression', LogisticRegression], mlp: ['perceptron', MLP],
-  convolutional_mlp: ['LeNet', LeNet], SdA: ['SdA', StackedNetwork]};
+// After: drawings.js stacked.js convolutional_mlp.js
+/* Draw, and see what classifiers make of it: in the chapters on logistic regression, the
+   perceptron, LeNet and the stacked auto-encoders, each with the models known there. */
 
 figures.classify = async function (stage) {
-  const names = stage.dataset.weights.split(' ').filter(name => name in CLASSIFIERS);
-  const models = {};
-  for (const name of names) {
-    const [, Model] = CLASSIFIERS[name];
-    models[name] = new Model(await inFrames(parameters(name)), weights[name].sizes);
-  }
-  const table = new ProbabilityTable(names.map(name => CLASSIFIERS[name][0]));
-  const maps = 'convolutional_mlp' in models ? new MapPictures(models.convolutional_mlp) : null;
+  const names = modelsOf(stage), models = {};
+  for (const name of names) models[name] = await load(name);
+  const table = new ProbabilityTable(names.map(name => weights[name].title));
+  const lenet = names.find(name => models[name] instanceof LeNet);
+  const maps = lenet ? new MapPictures(models[lenet], weights[lenet].sizes.nkerns) : null;
   const result = words();
 
   const classify = repeatable(function* () {
     const found = [];
     for (const [i, name] of names.entries()) {
       let p;
-      if (name === 'convolutional_mlp') {
+      if (name === lenet) {
         const outputs = yield* models[name].outputs(input.image);
         maps.show(outputs);
         p = outputs.p_y_given_x;
@@ -30,12 +23,12 @@ figures.classify = async function (stage) {
         p = models[name].p_y_given_x(input.image);
       }
       table.show(i, p);
-      found.push(`${CLASSIFIERS[name][0]}: ${argmax(p)} (${percent(Math.max(...p))})`);
+      found.push(`${weights[name].title}: ${className(argmax(p))} (${percent(Math.max(...p))})`);
       yield;
     }
     result.textContent = found.join('; ');
   });
-  const input = new DigitInput(classify);
+  const input = new ImageInput(classify);
   stage.append(input.element, result, table.element, ...(maps ? [maps.element] : []));
   await classify();
 };
@@ -44,11 +37,10 @@ const ACROSS = 10;  // feature maps in a row
 
 /** The feature maps of both layers of LeNet, from black, -1, to white, 1. */
 class MapPictures {
-  constructor(lenet) {
+  constructor(lenet, [n0, n1]) {
     const shape0 = lenet.layer0.pooledSize(lenet.image_shape);
     const shape1 = lenet.layer1.pooledSize(shape0);
     const grid = (n, shape) => tiled(new Float32Array(n * shape[0] * shape[1]), shape, ACROSS);
-    const [n0, n1] = weights.convolutional_mlp.sizes.nkerns;
     this.layers = [[n0, shape0], [n1, shape1]].map(([n, shape]) => ({
       shape, grid: grid(n, shape)}));
     this.pictures = this.layers.map((layer, i) => pixelPicture(

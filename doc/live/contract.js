@@ -1,8 +1,7 @@
 'use strict';
-// After: digits.js cA.js plot.js
+// After: drawings.js cA.js plot.js
 /* How far the code moves when the image moves: as digits move, and in directions of noise. */
 
-const ENCODERS = {cA: 'contractive', dA_0: 'plain'};
 const FARTHEST = 4;   // that an image is moved
 const POINTS = 8;     // of each curve
 const NOISES = 5;     // directions of noise, of which the mean is shown
@@ -12,9 +11,7 @@ const WAYS = {
 
 figures.contract = async function (stage) {
   const encoders = {};
-  for (const name of Object.keys(ENCODERS)) {
-    encoders[name] = {model: new AutoEncoder(await inFrames(parameters(name))), curves: {}};
-  }
+  for (const name of modelsOf(stage)) encoders[name] = {model: await load(name), curves: {}};
   const result = words();
   const length = (x, y) => Math.hypot(...x.map((value, i) => value - y[i]));
   const none = {dx: 0, dy: 0, angle: 0, thickness: 0};
@@ -45,7 +42,7 @@ figures.contract = async function (stage) {
           (value, i) => value + FARTHEST * t * direction[i] / size)));
       }
       curves.orange = all[0].map(([x], i) => [x, sum(all.map(points => points[i][1])) / NOISES]);
-      norms.push(`${ENCODERS[name]}, ${get_jacobian_norm(
+      norms.push(`${weights[name].title}, ${get_jacobian_norm(
         model, model.get_hidden_values(image)).toFixed(2)}`);
     }
     plots.forEach(plot => plot.redraw());
@@ -55,17 +52,17 @@ figures.contract = async function (stage) {
   const highest = () => Math.max(1, ...Object.values(encoders).flatMap(({curves}) =>
     Object.values(curves).flat().filter(([x]) => x <= FARTHEST).map(([, y]) => y)));
   const plots = Object.entries(encoders).map(([name, {curves}]) => new Plot(
-    `how far the code of the ${ENCODERS[name]} model moves`, {
+    `how far the code of the auto-encoder moves: ${weights[name].title}`, {
       width: 330, height: 280,
       x: () => ({min: 0, max: FARTHEST, ticks: [0, 1, 2, 3, 4], label: 'the image moves by'}),
       y: () => ({min: 0, max: highest(), ticks: ticks(0, highest()), label: 'the code moves by'}),
       draw: plot => Object.entries(curves).forEach(([key, points]) => plot.line(
         points, key, {width: 2}))}));
-  const input = new DigitInput(measure);
+  const input = new ImageInput(measure);
   stage.append(input.element, result,
     legend({...Object.fromEntries(Object.entries(WAYS).map(([key, [label]]) => [key, label])),
             orange: 'noise'}),
-    row(...plots.map((plot, i) => column(`${Object.values(ENCODERS)[i]} auto-encoder`,
+    row(...plots.map((plot, i) => column(weights[Object.keys(encoders)[i]].title,
                                          plot.canvas))));
   await measure();
 };

@@ -72,3 +72,5 @@ class LeNet {
     return {maps0, maps1, p_y_given_x: this.mlp.p_y_given_x(maps1)};
   }
 }
+
+MODELS.convolutional_mlp = (params, sizes) => new LeNet(params, sizes);

@@ -33,3 +33,5 @@ class AutoEncoder {
 /** Each entry is set to 0 with the probability `corruption_level`. */
 const get_corrupted_input = (input, corruption_level, rng) =>
   input.map(value => rng.uniform() < 1 - corruption_level ? value : 0);
+
+MODELS.dA = params => new AutoEncoder(params);

@@ -1,11 +1,10 @@
 'use strict';
-// After: digits.js logistic_sgd.js DBN.js
+// After: drawings.js logistic_sgd.js DBN.js
 /* A deep belief network draws: its top RBM takes Gibbs steps, and the layers below turn what it sees
    into an image. */
 
 figures.dream = async function (stage) {
-  const dbn = new DBN(await inFrames(parameters('DBN')));
-  const classifier = new LogisticRegression(await inFrames(parameters('logistic_sgd')));
+  const [dbn, classifier] = await Promise.all(modelsOf(stage).map(load));
   const nTop = dbn.top.vbias.data.length, result = words();
   let rng = new RandomStreams(0), steps = 0, perFrame = 1;
   let v, pictured, hidden;  // of the top RBM what it sees; the image; its hidden units
@@ -27,7 +26,8 @@ figures.dream = async function (stage) {
     [pictured = v] = dbn.generate(v, rng);
     pictures.forEach(picture => picture.redraw());
     const p = classifier.p_y_given_x(pictured);
-    result.textContent = `After ${steps} steps at the top: the image is taken for a ${argmax(p)} `
+    result.textContent = `After ${steps} steps at the top: the image is taken for a `
+      + `${className(argmax(p))} `
       + `(${percent(Math.max(...p))})`;
   }
 
@@ -40,7 +40,7 @@ figures.dream = async function (stage) {
     }});
   };
   [v, hidden, pictured] = [new Float32Array(nTop), new Float32Array(dbn.top.hbias.data.length),
-                           new Float32Array(SIZE ** 2)];
+                           new Float32Array(nPixels())];
   const pictures = [square('the hidden units of the top RBM', () => hidden),
                     square('the units that the top RBM sees', () => v),
                     pixelPicture('the image that is generated', 168, () => pictured)];
@@ -49,11 +49,11 @@ figures.dream = async function (stage) {
     for (let n = 0; n < perFrame && (n === 0 || performance.now() < end); n++) step();
     show();
   });
-  const input = new DigitInput(fromImage);
+  const input = new ImageInput(fromImage);
   stage.append(
     input.element,
     row(player.button, button('one step', () => { step(); show(); }),
-        button('from the digit', fromImage),
+        button('from the image', fromImage),
         button('from noise', () => begin(v.map(() => 0.5))),
         slider('steps a frame', {min: 1, max: 20, step: 1, value: 1,
                                  change: value => { perFrame = value; }}).element),

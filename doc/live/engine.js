@@ -5,7 +5,8 @@
    Everything is computed for one example: what the Python calls (batch_size, n) is here (n).
 */
 
-const weights = {};  // what the files in weights/ hold, by the name of the model
+const weights = {};  // what the files in weights/ hold: script, title, sizes and params of a model
+const MODELS = {};   // by the name of the script: from parameters and sizes to the model
 
 const CHARACTERS = 2 ** 16;  // of base64 that are decoded at a time; a multiple of four
 

@@ -126,8 +126,8 @@ function drawMask(context, pixels, [rows, columns], left, top, width, height, na
   context.drawImage(small, left, top, width, height);
 }
 
-/** A picture of 28 x 28 pixels, or of another shape. */
-function pixelPicture(label, width, pixels, shape = [28, 28]) {
+/** A picture of pixels, of the shape of the images if no other is given. */
+function pixelPicture(label, width, pixels, shape = weights.images.image_shape) {
   return new Picture(label, {width, height: width * shape[0] / shape[1], draw(context, w, h) {
     drawPixels(context, pixels(), shape, 0, 0, w, h);
   }});
@@ -167,6 +167,15 @@ function inFrames(work) {
     requestAnimationFrame(frame);
   }).finally(() => { nAtWork--; });
 }
+
+/** The model of these weights; its parameters are many, and decoded in pieces. */
+async function load(name) {
+  const {script, sizes} = weights[name];
+  return MODELS[script](await inFrames(parameters(name)), sizes);
+}
+
+/** The names of the weights of a figure, but for the images. */
+const modelsOf = stage => stage.dataset.weights.split(' ').filter(name => name !== 'images');
 
 /** A function that does the work of `generate()`; called meanwhile, it does it once more then. */
 function repeatable(generate) {

@@ -13,3 +13,5 @@ class LogisticRegression {
     return softmax(plus(dot(x, this.W), this.b.data));
   }
 }
+
+MODELS.logistic_sgd = params => new LogisticRegression(params);

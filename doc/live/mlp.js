@@ -31,3 +31,5 @@ class MLP {
     return this.logRegressionLayer.p_y_given_x(x);
   }
 }
+
+MODELS.mlp = (params, sizes) => new MLP(params, sizes);

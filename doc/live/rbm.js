@@ -33,3 +33,5 @@ class RBM {
     return {h1_sample, v1_mean, v1_sample: rng.bernoulli(v1_mean)};
   }
 }
+
+MODELS.rbm = params => new RBM(params);

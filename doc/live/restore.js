@@ -1,16 +1,15 @@
 'use strict';
-// After: digits.js dA.js
-/* A damaged digit, and what two auto-encoders make of it; their hidden units can be put out. */
+// After: drawings.js dA.js
+/* A damaged image, and what auto-encoders make of it; their hidden units can be put out. */
 
-const RESTORERS = {dA_0: 'trained on whole images', dA_30: 'trained with 30 % put out'};
 const UNITS = 20;  // that can be put out
 
 figures.restore = async function (stage) {
-  let level = 0.3, seed = 0, seen = new Float32Array(SIZE ** 2), chosen = 'dA_30';
+  let level = 0.3, seed = 0, seen = new Float32Array(nPixels()), chosen;
   const models = {};
-  for (const name of Object.keys(RESTORERS)) {
-    models[name] = {model: new AutoEncoder(await inFrames(parameters(name))), off: new Set(),
-                    restored: seen};
+  for (const name of modelsOf(stage)) {
+    models[name] = {model: await load(name), off: new Set(), restored: seen};
+    chosen = name;
   }
   const result = words(), filters = row();
 
@@ -19,10 +18,11 @@ figures.restore = async function (stage) {
     damaged.redraw();
     const costs = [];
     for (const [name, each] of Object.entries(models)) {
+      const {title} = weights[name];
       each.hidden = each.model.get_hidden_values(seen);
       each.off.forEach(j => { each.hidden[j] = 0; });
       each.restored = each.model.get_reconstructed_input(each.hidden);
-      costs.push(`${RESTORERS[name]}, ${each.model.get_cost(input.image, each.hidden).toFixed(1)}`);
+      costs.push(`${title}, ${each.model.get_cost(input.image, each.hidden).toFixed(1)}`);
       each.picture.redraw();
       yield;
     }
@@ -60,10 +60,10 @@ figures.restore = async function (stage) {
 
   const damaged = pixelPicture('the damaged image', 140, () => seen);
   for (const [name, each] of Object.entries(models)) {
-    each.picture = pixelPicture(`restored by the model ${RESTORERS[name]}`, 140,
+    each.picture = pixelPicture(`restored by the model ${weights[name].title}`, 140,
                                 () => each.restored);
   }
-  const input = new DigitInput(renew);
+  const input = new ImageInput(renew);
   stage.append(
     input.element,
     row(slider('damage', {min: 0, max: 0.9, step: 0.05, value: level,
@@ -71,11 +71,12 @@ figures.restore = async function (stage) {
                           change: value => { level = value; renew(); }}).element,
         button('other pixels', () => { seed++; renew(); })),
     row(column('damaged', damaged.canvas),
-        ...Object.entries(models).map(([name, {picture}]) => column(RESTORERS[name],
+        ...Object.entries(models).map(([name, {picture}]) => column(weights[name].title,
                                                                     picture.canvas))),
     result,
     row('Put out hidden units, of those that do most here:',
-        choice('model', Object.fromEntries(Object.entries(RESTORERS).reverse()), name => {
+        choice('model', Object.fromEntries(Object.keys(models).reverse().map(
+          name => [name, weights[name].title])), name => {
           chosen = name;
           renew();
         }), button('all on', renew)),

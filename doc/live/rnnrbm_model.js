@@ -46,3 +46,5 @@ class RnnRbm {
     return made;
   }
 }
+
+MODELS.rnnrbm = params => new RnnRbm(params);

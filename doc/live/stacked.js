@@ -7,3 +7,5 @@ class StackedNetwork extends MLP {
     super(params, {activation: 'sigmoid'});
   }
 }
+
+MODELS.stacked = params => new StackedNetwork(params);

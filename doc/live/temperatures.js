@@ -8,7 +8,7 @@ figures.temperatures = async function (stage) {
   const matrix = (rows, columns, value) => ({
     shape: [rows, columns], data: new Float32Array(rows * columns).fill(value)});
   const models = {
-    small_rbm: ['random weights', new RBM(await inFrames(parameters('small_rbm')))],
+    small_rbm: ['random weights', await load('small_rbm')],
     trap: ['a trap', new RBM([matrix(40, 10, 1), matrix(1, 10, -36), matrix(1, 40, 0)])]};
   const result = words();
   let rbm, exact, estimates, nTemperatures = 30, nChains = 20, wanted = 0;

@@ -8,7 +8,7 @@ const KEYS = 'awsedftgyhujkolp';  // of the computer, for the keys of the piano 
 const HELD = 2;           // frames that a key of yours is held
 
 figures.tunes = async function (stage) {
-  const model = new RnnRbm(await inFrames(parameters('rnnrbm')));
+  const model = await load('rnnrbm');
   const {r: [lowest, above], dt} = weights.rnnrbm.sizes, nNotes = above - lowest;
   const sound = new Sound(), result = words(), rng = new RandomStreams(1);
   const yours = 'yours', tunes = {[yours]: {title: 'your melody', frames: []}};

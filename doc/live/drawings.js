@@ -1,21 +1,27 @@
 'use strict';
 // After: engine.js live.js
-/* Digits in the page: a pad to draw them, and how a drawing becomes an image as those of MNIST
-   did. */
+/* Images in the page: a pad to draw them, and how a drawing becomes an image as those of the data
+   set are.
 
-const SIZE = 28;  // pixels of an image on each side
+   `weights.images` knows the data set: some of its images and their labels, their shape, the names
+   of the classes, whether they were prepared as MNIST was, and how bright their ground is, 0 or 1. */
+
+const SIZE = 28;  // pixels of an image of MNIST on each side
 const BOX = 20;   // of the square in its middle that a digit fits into
 const PAD = 140;  // of the pad
 const PEN = 6;    // radius of the pen in pixels of the pad
 const START = [PAD / 2, PAD / 4];  // where the keyboard's pen begins
 
-/** The test images of the book: labels, and images in [0, 1). */
-function testDigits() {
-  const bytes = atob(weights.digits.images);
-  const pixels = Float32Array.from(bytes, character => character.charCodeAt(0) / 256);
-  return weights.digits.labels.map((label, i) => (
-    {label, image: pixels.slice(i * SIZE ** 2, (i + 1) * SIZE ** 2)}));
+/** The test images of the page: labels, and images in [0, 1). */
+function testImages() {
+  const {labels, images, image_shape: [rows, columns]} = weights.images;
+  const pixels = Float32Array.from(atob(images), character => character.charCodeAt(0) / 256);
+  const n = rows * columns;
+  return labels.map((label, i) => ({label, image: pixels.slice(i * n, (i + 1) * n)}));
 }
+
+const nPixels = () => weights.images.image_shape[0] * weights.images.image_shape[1];
+const className = label => weights.images.classes[label];
 
 /** A line of ink: each pixel nearer to it than the radius of the pen is 1, with a soft edge. */
 function drawLine(ink, [x0, y0], [x1, y1]) {
@@ -54,30 +60,41 @@ function prepared(ink, n) {
       momentY += value * (y + 0.5);
     }
   }
-  const image = new Float32Array(SIZE ** 2);
-  if (mass === 0) return image;
+  if (mass === 0) return new Float32Array(SIZE ** 2);
   const scale = (Math.max(right - left, bottom - top) + 1) / BOX;
-  const across = overlaps(momentX / mass, scale, n), down = overlaps(momentY / mass, scale, n);
-  for (let y = 0; y < SIZE; y++) {
-    for (let x = 0; x < SIZE; x++) {
-      let sum = 0;
-      for (const [i, height] of down[y]) {
-        for (const [j, width] of across[x]) sum += height * width * ink[i * n + j];
-      }
-      image[y * SIZE + x] = sum / scale ** 2;
+  return means(ink, overlaps(momentX / mass, scale, n, SIZE),
+               overlaps(momentY / mass, scale, n, SIZE));
+}
+
+/** Ink on a square of n x n pixels, as an image of the data set. */
+function imageOf(ink, n) {
+  const {image_shape: [rows, columns], is_like_mnist, ground} = weights.images;
+  const image = is_like_mnist ? prepared(ink, n)
+    : means(ink, overlaps(n / 2, n / columns, n, columns), overlaps(n / 2, n / rows, n, rows));
+  return ground ? image.map(value => 1 - value) : image;
+}
+
+/** An image whose pixels are the means of what they cover of a square of n x n. */
+function means(ink, across, down) {
+  const n = Math.sqrt(ink.length), image = new Float32Array(down.length * across.length);
+  down.forEach((rows, y) => across.forEach((columns, x) => {
+    let sum = 0;
+    for (const [i, height] of rows) {
+      for (const [j, width] of columns) sum += height * width * ink[i * n + j];
     }
-  }
+    image[y * across.length + x] = sum;
+  }));
   return image;
 }
 
-/** For each of 28 pixels, side by side around the centre, which of n small ones it covers, and by
-    how much: the one-dimensional half of the mean. */
-function overlaps(centre, scale, n) {
-  return Array.from({length: SIZE}, (_, pixel) => {
-    const from = centre + (pixel - SIZE / 2) * scale, to = from + scale;
+/** For each of `length` pixels of the size `scale`, side by side around the centre, which of n small
+    ones it covers, and which part of it they are: the one-dimensional half of the mean. */
+function overlaps(centre, scale, n, length) {
+  return Array.from({length}, (_, pixel) => {
+    const from = centre + (pixel - length / 2) * scale, to = from + scale;
     const covered = [];
     for (let i = Math.max(0, Math.floor(from)); i < Math.min(n, to); i++) {
-      covered.push([i, Math.min(to, i + 1) - Math.max(from, i)]);
+      covered.push([i, (Math.min(to, i + 1) - Math.max(from, i)) / scale]);
     }
     return covered;
   });
@@ -88,14 +105,17 @@ function overlaps(centre, scale, n) {
 function moved(image, {dx, dy, angle, thickness}) {
   let source = image;
   for (let left = Math.abs(thickness); left > 0; left--) {
-    source = spread(source, Math.min(1, left), thickness > 0 ? Math.max : Math.min);
+    const isBrighter = thickness > 0 !== Boolean(weights.images.ground);
+    source = spread(source, Math.min(1, left), isBrighter ? Math.max : Math.min);
   }
-  const at = (x, y) => x < 0 || y < 0 || x >= SIZE || y >= SIZE ? 0 : source[y * SIZE + x];
-  const turn = angle * Math.PI / 180, middle = (SIZE - 1) / 2;
+  const {image_shape: [rows, columns], ground} = weights.images;
+  const at = (x, y) => x < 0 || y < 0 || x >= columns || y >= rows ? ground
+    : source[y * columns + x];
+  const turn = angle * Math.PI / 180, [midX, midY] = [(columns - 1) / 2, (rows - 1) / 2];
   const [cos, sin] = [Math.cos(turn), Math.sin(turn)];
   return source.map((_, i) => {
-    const x = i % SIZE - middle - dx, y = Math.floor(i / SIZE) - middle - dy;
-    const fromX = middle + cos * x + sin * y, fromY = middle - sin * x + cos * y;
+    const x = i % columns - midX - dx, y = Math.floor(i / columns) - midY - dy;
+    const fromX = midX + cos * x + sin * y, fromY = midY - sin * x + cos * y;
     const [x0, y0] = [Math.floor(fromX), Math.floor(fromY)];
     const [u, v] = [fromX - x0, fromY - y0];
     return (1 - v) * ((1 - u) * at(x0, y0) + u * at(x0 + 1, y0))
@@ -105,10 +125,12 @@ function moved(image, {dx, dy, angle, thickness}) {
 
 /** Each pixel goes a part of the way to the largest, or the smallest, of its neighbours. */
 function spread(image, part, extreme) {
+  const {image_shape: [rows, columns], ground} = weights.images;
   return image.map((value, i) => {
-    const x = i % SIZE, y = Math.floor(i / SIZE);
-    const beside = [x > 0 ? image[i - 1] : 0, x < SIZE - 1 ? image[i + 1] : 0,
-                    y > 0 ? image[i - SIZE] : 0, y < SIZE - 1 ? image[i + SIZE] : 0];
+    const x = i % columns, y = Math.floor(i / columns);
+    const beside = [x > 0 ? image[i - 1] : ground, x < columns - 1 ? image[i + 1] : ground,
+                    y > 0 ? image[i - columns] : ground,
+                    y < rows - 1 ? image[i + columns] : ground];
     return value + part * (extreme(value, ...beside) - value);
   });
 }
@@ -121,7 +143,7 @@ class Pad {
     this.isDown = false;
     this.hasKeys = false;  // whether the cursor of the keyboard is shown
     this.change = change;
-    this.picture = new Picture('a pad to draw a digit: arrow keys move the pen, the space bar '
+    this.picture = new Picture('a pad to draw on: arrow keys move the pen, the space bar '
                                + 'lowers and lifts it, Delete clears the pad',
                                {width: 220, height: 220, draw: this.draw.bind(this)});
     const canvas = this.canvas = this.picture.canvas;
@@ -185,7 +207,7 @@ class Pad {
 
   changed() {
     this.picture.redraw();
-    this.change(prepared(this.ink, PAD));
+    this.change(imageOf(this.ink, PAD));
   }
 
   draw(context, width, height) {
@@ -199,22 +221,22 @@ class Pad {
   }
 }
 
-/** A pad, the test images, and sliders that move the digit. `image` is what the network sees, and
+/** A pad, the test images, and sliders that move the drawing. `image` is what the model sees, and
     `change` is called when it is another one. */
-class DigitInput {
+class ImageInput {
   constructor(change) {
     this.change = change;
-    this.tests = testDigits();
+    this.tests = testImages();
     this.chosen = 0;
     this.original = this.image = this.tests[0].image;
     this.moves = {dx: 0, dy: 0, angle: 0, thickness: 0};
     this.pad = new Pad(image => {
       this.original = image;
-      this.label.textContent = 'your digit';
+      this.label.textContent = 'your drawing';
       this.update();
     });
     this.label = element('span', {}, this.name());
-    this.seen = pixelPicture('the 28 x 28 pixels that the network sees', 140, () => this.image);
+    this.seen = pixelPicture('the pixels that the model sees', 140, () => this.image);
     const pixels = value => `${value} px`;
     this.sliders = [['right', 'dx', 8, 1, pixels], ['down', 'dy', 8, 1, pixels],
                     ['turn', 'angle', 90, 5, value => `${value}°`],
@@ -225,13 +247,14 @@ class DigitInput {
     this.element = row(
       column(this.pad.canvas, row(button('clear', () => this.pad.clear()),
                                   button('a test image', () => this.next()))),
-      column(element('div', {}, 'The network sees ', this.label), this.seen.canvas),
+      column(element('div', {}, 'The model sees ', this.label), this.seen.canvas),
       column(...this.sliders.map(({element}) => element),
              row(button('as it was', () => this.reset()))));
   }
 
   name() {
-    return `a test image, a ${this.tests[this.chosen].label}`;
+    const {label} = this.tests[this.chosen];
+    return label === null ? 'a test image' : `a test image, a ${className(label)}`;
   }
 
   next() {
@@ -260,15 +283,16 @@ const percent = p => p > 0.9995 && p < 1 ? '>99.9 %' : `${(100 * p).toFixed(1)} 
 /** A bar for each class and each model. */
 class ProbabilityTable {
   constructor(titles) {
-    this.cells = titles.map(() => Array.from({length: 10}, () => {
+    const {classes} = weights.images;
+    this.cells = titles.map(() => classes.map(() => {
       const bar = element('span', {className: 'live-bar'}), number = element('span');
       return {bar, number, cell: element('td', {}, bar, number)};
     }));
     this.element = element('table', {className: 'live-probabilities'},
-      element('thead', {}, element('tr', {}, element('th', {}, 'digit'), ...titles.map(
+      element('thead', {}, element('tr', {}, element('th', {}, 'class'), ...titles.map(
         title => element('th', {}, title)))),
-      element('tbody', {}, ...Array.from({length: 10}, (_, label) => element(
-        'tr', {}, element('th', {}, String(label)),
+      element('tbody', {}, ...classes.map((name, label) => element(
+        'tr', {}, element('th', {}, name),
         ...this.cells.map(cells => cells[label].cell)))));
   }
 
