@@ -35,6 +35,8 @@ SCRIPTS = {
     'convolutional_mlp.py': ['--n-epochs', '2', '--nkerns', '2', '3', '--batch-size', '20'],
     'dA.py': ['--training-epochs', '1', '--n-hidden', '100'],
     'cA.py': ['--training-epochs', '1', '--n-hidden', '100'],
+    'vae.py': ['--training-epochs', '1', '--hidden-layers-sizes', '8', '--n-latent', '3',
+               '--n-codes', '4', '--batch-size', '20'],
     'SdA.py': ['--pretraining-epochs', '1', '--training-epochs', '2', '--batch-size', '10',
                '--hidden-layers-sizes', '8', '6', '--corruption-levels', '0.1', '0.2'],
     'rbm.py': ['--training-epochs', '1', '--n-hidden', '100', '--k', '1', '--n-chains', '3',
@@ -48,6 +50,7 @@ SCRIPTS = {
 EVERY_RUN_LEAVES = {'checkpoint.npz', 'model.npz', 'history.csv', 'curves.png', 'run.json'}
 FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.png'},
                  'cA.py': {'cae_filters.png'},
+                 'vae.py': {'samples.png'},
                  **{f'{name}.py': {'likeness.npz'} for name in BUILDERS},
                  'convolutional_mlp.py': {'likeness.npz', 'filters.png'},
                  'rbm.py': {'filters_at_epoch_0.png', 'samples.png'},
@@ -60,7 +63,7 @@ ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution',
          'folders', 'digits', 'download', 'photos', 'pictures', 'parquet', 'tunes', 'midi',
          'datasets', 'checkpoints', 'likeness', 'training', 'sequences', 'estimates',
          'command_line', 'testing', 'utils', 'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg',
-         'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'stacked', 'SdA', 'rbm',
+         'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'vae', 'stacked', 'SdA', 'rbm',
          'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model', 'rnnrbm', 'rnnrbm_likelihood',
          'predict', 'playground', 'peers', 'benchmark', 'reproduce', 'hostile', 'faults']
 
