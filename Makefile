@@ -1,5 +1,5 @@
 # make run                                  install what is needed and run code/SdA.py
-# make run SCRIPT=mlp ARGS="--n-epochs 5"   the same for any script
+# make run SCRIPT=mlp ARGS="--n-epochs 5"   the same for any script, also SCRIPT=/path/to/my.py
 # make reproduce ARGS=--quick                the first epochs of every script, beside ours
 # make test                                 install what is needed and run the tests
 # make doc                                  build the book, doc/_build/html/index.html
@@ -15,7 +15,7 @@ BIN := .venv/bin
 FOR_TESTS := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	XLA_FLAGS=--xla_backend_optimization_level=1
 # The longest files first, so that none is left for the end; the others share processes.
-LONGEST := $(patsubst %,code/test_%.py,scripts book rnnrbm runs rbm reproduce)
+LONGEST := $(patsubst %,code/test_%.py,scripts book live rnnrbm runs rbm reproduce)
 SHORTER := $(filter-out $(LONGEST),$(wildcard code/test_*.py code/hmc/test_*.py))
 PARTS := 1 2 3 4
 part-1 := $(wordlist 1,7,$(SHORTER))
@@ -26,7 +26,7 @@ part-4 := $(wordlist 22,99,$(SHORTER))
 .PHONY: run reproduce test mutants doc venv lint clean $(LONGEST) $(PARTS:%=part-%)
 
 run: venv
-	$(BIN)/python code/$(SCRIPT).py $(ARGS)
+	$(BIN)/python $(if $(filter %.py,$(SCRIPT)),$(SCRIPT),code/$(SCRIPT).py) $(ARGS)
 
 reproduce: venv
 	$(BIN)/python code/reproduce.py $(ARGS)
@@ -53,6 +53,9 @@ venv: .venv/complete
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-r requirements.txt -c constraints.txt
+	@# The chapters can be imported by this Python from anywhere.
+	@printf '%s\n' '$(CURDIR)/code' '$(CURDIR)/code/hmc' > \
+		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tutorials.pth"
 	@touch $@
 
 doc: .venv/dev-complete

@@ -23,6 +23,7 @@ from support import command_line, engine, training
 from support.checkpoints import Run, resumable
 from support.errors import check
 from support.optimisers import sgd_updates
+from support.tiles import save_filters
 
 import numpy
 import pytensor.tensor as T
@@ -30,7 +31,6 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 from dA import AutoEncoder, build  # noqa: F401  (a model that was saved is built alike)
 from logistic_sgd import load_data
-from utils import save_filters
 
 
 class cA(AutoEncoder):

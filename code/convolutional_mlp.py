@@ -36,6 +36,7 @@ from support.convolution import conv2d, max_pool_2d
 from support.draws import random_updates
 from support.errors import UserError, check, choose
 from support.optimisers import OPTIMISERS
+from support.tiles import save_filters
 
 import numpy
 import pytensor as theano
@@ -43,7 +44,6 @@ import pytensor.tensor as T
 
 from logistic_sgd import load_data, minibatch_givens, scoring_functions
 from mlp import ACTIVATIONS, MLP, Activation, initial_bound
-from utils import save_filters
 
 FILTER_SIZE = (5, 5)
 POOL_SIZE = (2, 2)

@@ -24,6 +24,7 @@ from support import command_line, draws, engine, training
 from support.checkpoints import Run, resumable
 from support.errors import check
 from support.optimisers import sgd_updates
+from support.tiles import save_filters
 
 import numpy
 import pytensor as theano
@@ -31,7 +32,6 @@ import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 from logistic_sgd import load_data
-from utils import save_filters
 
 
 class AutoEncoder:

@@ -21,6 +21,7 @@ from support.digits import SIDE
 from support.errors import UserError, choose, notice
 from support.folders import read_record
 from support.photos import image_files, read_digit, read_image
+from support.tiles import save_with_words
 
 import numpy
 import pytensor as theano
@@ -30,7 +31,6 @@ import logistic_cg
 import logistic_sgd
 import mlp
 import stacked
-import utils
 
 # By the script that trained a model, what builds such a one again. No record names code to run.
 BUILDERS: dict[str, Callable[..., logistic_sgd.Classifier]] = {
@@ -151,7 +151,7 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
                             for file in files])
         predicted, answers = predict_images(classifier, rows, names, classes, known)
         if show:
-            utils.save_with_words(show, rows, image_shape, answers)
+            save_with_words(show, rows, image_shape, answers)
         return predicted
     if show:
         raise UserError('`show` is for image files: give some as `images`')

@@ -29,6 +29,7 @@ References:
 from support import command_line, draws, engine, training
 from support.checkpoints import Run, resumable
 from support.errors import MOST, check
+from support.tiles import save_filters, save_picture, tile_raster_images
 
 import numpy
 import pytensor as theano
@@ -36,7 +37,6 @@ import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 from logistic_sgd import SharedDataSets, load_data
-from utils import save_filters, save_picture, tile_raster_images
 
 
 class RBM:

@@ -82,6 +82,8 @@ FORMATS = {'best_validation_error': ('validation {} %', '.2f'), 'test_error': ('
            'epochs': ('{} epochs', '.0f'), 'cost': ('cost {} nats', '.2f'),
            'cost_corruption_0': ('cost {} nats without corruption', '.2f'),
            'cost_corruption_30': ('{} nats with 30 %', '.2f'),
+           'test_bound': ('bound {} nats', '.2f'),
+           'test_log_likelihood': ('log-likelihood about {} nats', '.2f'),
            'monitor': ('monitor {} nats a frame', '.2f'), 'accuracy': ('accuracy {} %', '.1f')}
 
 
@@ -146,6 +148,7 @@ JOBS = {
                              1e-6, .03, SUMS),
     'dA': Job('dA.py', 'dA_plots', '--training-epochs 1', .005, 0, DRAWS.format('0.2 %')),
     'cA': Job('cA.py', 'cA_plots', '--training-epochs 1', 1e-6, 0, SUMS),
+    'vae': Job('vae.py', 'vae_output', '--training-epochs 2', .02, 0, DRAWS.format('VAE %')),
     'SdA': Job('SdA.py', 'SdA_output', '--pretraining-epochs 1 --training-epochs 1 --batch-size 10',
                .02, .3, DRAWS.format('1.0 %, errors 0.09')),
     'rbm': Job('rbm.py', 'rbm_plots', SAMPLING, .02, 0, DRAWS.format('0.9 %')),

@@ -24,12 +24,12 @@ from support.folders import OutputFolder, written_atomically
 from support.midi import check_resolution, midiwrite, read_all, transposed
 from support.optimisers import clipped, momentum_updates
 from support.sequences import Subsequences, TuneData
+from support.tiles import save_piano_roll
 
 import numpy
 import pytensor.tensor as T
 
 from rnnrbm_model import SEED, Parameters, build_rbm, build_rnnrbm, shared_zeros
-from utils import save_piano_roll
 
 __all__ = ['RnnRbm', 'build_rbm', 'build_rnnrbm', 'generate', 'load', 'train']
 

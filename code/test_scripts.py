@@ -62,10 +62,11 @@ FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.pn
 ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution', 'optimisers',
          'folders', 'digits', 'download', 'photos', 'pictures', 'parquet', 'tunes', 'midi',
          'datasets', 'checkpoints', 'likeness', 'training', 'sequences', 'estimates',
-         'command_line', 'testing', 'utils', 'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg',
-         'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'vae', 'stacked', 'SdA', 'rbm',
-         'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model', 'rnnrbm', 'rnnrbm_likelihood',
-         'predict', 'playground', 'peers', 'benchmark', 'reproduce', 'hostile', 'faults']
+         'command_line', 'tiles', 'testing', 'utils', 'hmc', 'gaussian', 'logistic_sgd',
+         'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'vae',
+         'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model',
+         'rnnrbm', 'rnnrbm_likelihood', 'predict', 'playground', 'peers', 'benchmark',
+         'reproduce', 'hostile', 'faults']
 
 
 def write_data(path):
@@ -223,6 +224,14 @@ class TestStructure(TestCase):
                     if other != name:
                         self.assertLess(ORDER.index(other), ORDER.index(name),
                                         f'{name} imports {other}')
+
+    def test_chapters_beside_a_utils_of_the_users_own(self):
+        (self.folder / 'utils.py').write_text('MINE = 3\n')
+        (self.folder / 'my.py').write_text('import utils\nimport dA, rbm, rnnrbm, predict\n'
+                                           'print(utils.MINE)\n')
+        run = subprocess.run([sys.executable, '-W', 'error', self.folder / 'my.py'], text=True,
+                             capture_output=True, env=os.environ | {'PYTHONPATH': str(CODE_FOLDER)})
+        self.assertEqual((run.returncode, run.stdout, run.stderr), (0, '3\n', ''))
 
     def test_nothing_happens_at_import(self):
         program = ('import numpy, sys\nbefore = numpy.random.get_state()[1].tolist()\n'

@@ -22,6 +22,7 @@ from support import checkpoints, command_line, draws, engine, training
 from support.checkpoints import Run, resumable
 from support.errors import check
 from support.optimisers import adam_updates
+from support.tiles import save_picture, tile_raster_images
 
 import numpy
 import pytensor as theano
@@ -30,7 +31,6 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 from logistic_sgd import load_data
 from mlp import initial_bound
-from utils import save_picture, tile_raster_images
 
 Layer = tuple[SharedVariable, SharedVariable]  # W, (n_in, n_out), and b, (n_out,)
 

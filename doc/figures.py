@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code' / 'hmc'))
 from support import datasets
 from support.checkpoints import load_arrays
 from support.folders import write_json
+from support.tiles import save_picture, tile_raster_images
 
 import matplotlib
 import numpy
@@ -40,7 +41,6 @@ import gaussian
 import hmc
 from rbm import RBM
 from reproduce import JOBS
-from utils import save_picture, tile_raster_images
 
 HERE = Path(__file__).resolve().parent
 IMAGES, RESULTS = HERE / 'images', HERE / 'results'
@@ -61,6 +61,7 @@ PICTURES = {'filters_corruption_0.png': 'dA_plots/filters_corruption_0.png',
             'lenet_filters.png': 'convolutional_mlp_output/filters.png',
             'rbm_filters.png': 'rbm_plots/filters_at_epoch_14.png',
             'rbm_samples.png': 'rbm_plots/samples.png',
+            'vae_samples.png': 'vae_output/samples.png',
             'rbm_pcd15_samples.png': 'rbm_pcd15/samples.png',
             'piano_roll.png': 'rnnrbm_output/sample1.png'}
 # What the old book printed of these curves, by epoch from 1: for the RBM all of it.

@@ -6,11 +6,10 @@ from unittest import mock
 
 from support.errors import UserError
 from support.testing import TestCase
+from support.tiles import save_filters, save_picture, scale_to_unit_interval, tile_raster_images
 
 import numpy
 from PIL import Image
-
-from utils import save_filters, save_picture, scale_to_unit_interval, tile_raster_images
 
 FLOATS = (numpy.float16, numpy.float32, numpy.float64)
 UNSCALED = {'scale_rows_to_unit_interval': False}
