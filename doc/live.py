@@ -1,14 +1,22 @@
-"""Write the weights of the figures that run in the page: ``python doc/live.py FOLDER``.
+r"""Write the weights of the figures that run in the page: ``python doc/live.py FOLDER``.
 
-The folder holds the output folders of the scripts under their own names, as ``code/reproduce.py``
-leaves them, or whoever starts them there; and ``rbm_cd1`` and ``rbm_pcd15``, of commands in the
-chapters, ``rnnrbm_epochs_1`` and ``rnnrbm_epochs_30``, of ``rnnrbm.py --num-epochs``. What is
-missing there is left as it is; MNIST is found as
-by the scripts. Each model becomes a script in ``live/weights``, since a page that was opened from a
-disk may load scripts and nothing else. Its numbers are rounded to 8 bits, as base64. (Compressed
-by gzip, those of the perceptron would be shorter by 11 %, and those of LeNet by 1 %.) What the
-rounding costs is measured on the test set, and written into ``results/live.json``; and so is what
-classifiers make of test images that were moved, since the chapters speak of it.
+The folder holds the output folders of default runs under their own names, as ``code/reproduce.py``
+leaves them. All of them together may take 4 MB, so that these are of runs with fewer units::
+
+    rbm.py --n-hidden 250 --output-folder rbm_pcd15
+    rbm.py --n-hidden 250 --k 1 --no-persistent --output-folder rbm_cd1
+    DBN.py --hidden-layers-sizes 250 250 --pretraining-epochs 20 --training-epochs 0
+    SdA.py --hidden-layers-sizes 200 200 --corruption-levels 0.1 0.2 --batch-size 10 \
+        --pretrain-lr 0.01 --pretraining-epochs 5 --training-epochs 10
+    rnnrbm.py --num-epochs 1 --output-folder rnnrbm_epochs_1
+    rnnrbm.py --num-epochs 30 --output-folder rnnrbm_epochs_30
+
+What is missing is left as it was; MNIST is found as by the scripts. Each model becomes a script in
+``live/weights``, since a page that was opened from a disk may load scripts and nothing else. Its
+numbers are rounded to 8 bits, as base64. (Compressed by gzip, those of the perceptron would be
+shorter by 11 %, and those of LeNet by 1 %.) What the rounding costs is measured on the test set, and
+written into ``results/live.json``; and so is what classifiers make of test images that were moved,
+since the chapters speak of it.
 """
 
 import base64
