@@ -14,7 +14,7 @@ leaves them. All of them together may take 4 MB, so that these are of runs with 
 What is missing is left as it was; MNIST is found as by the scripts. Each model becomes a script in
 ``live/weights``, since a page that was opened from a disk may load scripts and nothing else. Its
 numbers are rounded to 8 bits, as base64. (Compressed by gzip, those of the perceptron would be
-shorter by 11 %, and those of LeNet by 1 %.) What the rounding costs is measured on the test set, and
+shorter by 11 %, and those of LeNet by 1 %.) What the rounding costs is measured on the test set and
 written into ``results/live.json``; and so is what classifiers make of test images that were moved,
 since the chapters speak of it.
 """
