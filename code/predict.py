@@ -11,6 +11,7 @@ that the model was trained on is classified, too, but with a notice (:mod:`suppo
 Classes that have names in the data set are called by them.
 """
 
+import importlib.util
 import math
 import sys
 from collections.abc import Callable
@@ -39,26 +40,48 @@ BUILDERS: dict[str, Callable[..., logistic_sgd.Classifier]] = {
 }
 
 
-def load_classifier(output_folder: str
+def builder_in(script: Path) -> Callable[..., logistic_sgd.Classifier]:
+    """The function ``build`` of a script of the user's own, which is run as a module for it.
+
+    :raises UserError: when there is none
+    """
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    if spec is None or spec.loader is None or not script.is_file():
+        raise UserError(f'`script` is {script}, which is no Python file: name the script that '
+                        'trained the model')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, 'build'):
+        raise UserError(f'{script} has no function `build`: write one that makes a model from the '
+                        'sizes in the record, as in the chapters')
+    return module.build
+
+
+def load_classifier(output_folder: str, script: Path | None = None
                     ) -> tuple[logistic_sgd.Classifier, tuple[int, int], list[str]]:
     """The model that a run left in its folder, the shape of its images, the names of its classes.
 
+    :param script: that has trained it, where this is none of the chapters
     :raises UserError: when the folder holds no run of a supervised script
     """
     record = read_record(output_folder)
-    if record['script'] not in BUILDERS:
+    if script is None and record['script'] not in BUILDERS:
         raise UserError(f'{output_folder} holds a run of {record["script"]}.py, which is no '
-                        'classifier')
-    classifier = checkpoints.load(output_folder, BUILDERS[record['script']])
+                        'classifier of the chapters: for one of your own, name its `script`')
+    classifier = checkpoints.load(output_folder, BUILDERS[record['script']] if script is None
+                                  else builder_in(script))
     sizes = record['model']
-    n_pixels = sizes.get('n_in') or sizes.get('n_ins') or math.prod(sizes['image_shape'])
+    n_pixels = sizes.get('n_in') or sizes.get('n_ins') or math.prod(sizes.get('image_shape', [0]))
+    n_classes = sizes.get('n_out') or sizes.get('n_outs')
+    if not (n_pixels and n_classes):
+        raise UserError(f'the sizes that {output_folder} has on record, {", ".join(sizes)}, have '
+                        'no `n_in` and `n_out`: let the script record these as well')
     data = record.get('data', {})
     image_shape = data.get('image_shape')
     if not (isinstance(image_shape, list) and [type(n) for n in image_shape] == [int, int]
             and min(image_shape) > 0 and math.prod(image_shape) == n_pixels):
         raise UserError(f'{output_folder} holds a record in which images of shape {image_shape} '
                         f'do not fit a model of {n_pixels} inputs: train it again')
-    n_classes = sizes.get('n_out') or sizes['n_outs']
     names = data.get('classes')
     if names is not None and not (isinstance(names, list) and len(names) == n_classes):
         raise UserError(f'{output_folder} holds a record in which the names of the classes do not '
@@ -111,8 +134,8 @@ def predict_images(classifier: logistic_sgd.Classifier, rows: numpy.ndarray, nam
 
 
 def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | None = None,
-            prepare: str = 'auto', invert: bool = False, show: Path | None = None
-            ) -> numpy.ndarray:
+            prepare: str = 'auto', invert: bool = False, show: Path | None = None,
+            script: Path | None = None) -> numpy.ndarray:
     """Classify images with a model that was trained before.
 
     For example::
@@ -129,9 +152,10 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
         scale the whole picture; auto to do what fits the images that the model was trained on
     :param invert: swap black and white in image files that are scaled as a whole
     :param show: a PNG file to write, with each image as the model saw it beside its answer
+    :param script: of your own that has trained the model; its function build is called
     :return: predicted classes, (n_images,)
     """
-    classifier, image_shape, classes = load_classifier(output_folder)
+    classifier, image_shape, classes = load_classifier(output_folder, script)
     if images:
         known = likeness.load(output_folder, math.prod(image_shape))
         is_digit = choose({'auto': likeness.is_like_mnist(known.mean, image_shape), 'digit': True,

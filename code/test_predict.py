@@ -37,6 +37,24 @@ class TestPredict(TestCase):
         with printed():
             return script.train(output_folder=self.run, overwrite=True, **settings)
 
+    def test_model_of_a_script_of_ones_own(self):
+        script = self.folder / 'mine.py'
+        script.write_text('from mlp import build\n')
+        self.train(mlp, n_epochs=2, n_hidden=7, batch_size=20)
+        with printed():
+            expected = predict.predict(self.run)
+        record = Path(self.run, 'run.json')
+        record.write_text(record.read_text().replace('"script": "mlp"', '"script": "mine"'))
+        with self.assertRaisesRegex(UserError, 'for one of your own, name its `script`'):
+            predict.predict(self.run)
+        with printed():
+            numpy.testing.assert_array_equal(predict.predict(self.run, script=script), expected)
+        script.write_text('')
+        for path, problem in ((script, 'no function `build`'), (self.folder, 'no Python file'),
+                              (self.folder / 'none.py', 'no Python file')):
+            with self.assertRaisesRegex(UserError, problem):
+                predict.predict(self.run, script=path)
+
     def test_every_classifier_predicts_what_it_scored(self):
         for script, settings in (
                 (logistic_sgd, {'n_epochs': 5, 'batch_size': 20}),
