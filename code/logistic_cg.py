@@ -132,6 +132,7 @@ def train(n_epochs: int = 50, dataset: str | None = None, batch_size: int = 600,
             state['updates'] += n
             scores.measure(state['updates'], float(intermediate_result.fun),
                            iteration=state['updates'] // n)
+            run.after_epoch(state['updates'] // n - 1, run.history[-1])
 
         if n_epochs > 0 and not (run.is_finished and state['updates'] == n_epochs * n):
             print('... optimizing using SciPy\'s conjugate gradients', flush=True)

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from support import checkpoints, datasets, draws, engine, folders, training
-from support.checkpoints import Run, load_arrays, save_arrays
+from support.checkpoints import Run, Stop, load_arrays, save_arrays
 from support.errors import UserError
 from support.folders import OutputFolder, read_record
 from support.testing import CODE_FOLDER, TestCase, printed, small_images, until_failure
@@ -29,6 +29,7 @@ import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 
 import dA
+import logistic_cg
 import logistic_sgd
 import SdA
 
@@ -500,6 +501,29 @@ class TestResumption(RunCase):
                 self.assertEqual(read_record(self.folder / 'parts')['status'], 'interrupted')
         self.train(logistic_sgd, settings, 'parts', resume=True)
         self.assertEqual(contents(self.folder / 'parts'), contents(self.folder / 'whole'))
+
+    def test_a_hook_sees_every_epoch_and_may_end_the_run(self):
+        for module, settings, stages in (
+                (SdA, {'pretraining_epochs': 2, 'training_epochs': 2, 'batch_size': 10,
+                       'hidden_layers_sizes': (8,), 'corruption_levels': (0.1,)},
+                 ['pre-training layer 0', 'finetuning']),
+                (logistic_cg, {'n_epochs': 2, 'batch_size': 10}, ['training'])):
+            seen = []
+
+            def hook(epoch, row, seen=seen, stages=stages):
+                seen.append((row['stage'], epoch))
+                if seen[-1] == (stages[-1], 1) and len(seen) == 2 * len(stages):
+                    raise Stop('pruned')
+
+            folder = module.__name__
+            with self.assertRaises(Stop):
+                self.train(module, settings | {'after_epoch': hook}, folder)
+            self.assertEqual(seen, [(stage, epoch) for stage in stages for epoch in (0, 1)])
+            self.assertEqual(read_record(self.folder / folder)['status'], 'pruned')
+            resumed, _ = self.train(module, {'after_epoch': hook}, folder, resume=True)
+            self.assertEqual(seen[-1], (stages[-1], 1))  # it was not saved, so it comes again
+            whole, _ = self.train(module, settings, f'whole {folder}')
+            self.assertEqual(resumed.history, whole.history)
 
     def test_a_finished_run_gives_its_result_again(self):
         settings = {'n_epochs': 3, 'batch_size': 10}

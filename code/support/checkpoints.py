@@ -14,6 +14,7 @@ them runs no code.
 """
 
 import contextlib
+import contextvars
 import csv
 import functools
 import hashlib
@@ -53,6 +54,9 @@ SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
 LARGEST = 2 * 1024 ** 3  # bytes of the arrays of a file, once they are unpacked
 
 Model = TypeVar('Model')
+Hook = Callable[[int, dict[str, Any]], None]
+
+_after_epoch: contextvars.ContextVar[Hook] = contextvars.ContextVar('after_epoch')
 
 
 # Arrays -----------------------------------------------------------------------------------------
@@ -153,17 +157,24 @@ def load(output_folder: str | os.PathLike, build: Callable[..., Model], file: st
 def resumable(train: Callable[..., Any]) -> Callable[..., Any]:
     """A training function that resumes a run with the settings that this was begun with.
 
-    Settings that are given count, and are refused later if they would change the past.
+    Settings that are given count, and are refused later if they would change the past. The function
+    also takes ``after_epoch``, no setting of the run: it is called after every epoch of every
+    stage with the epoch, from 0, and its row of the history, before the checkpoint. It may raise
+    :class:`Stop`.
     """
     signature = inspect.signature(train)
 
     @functools.wraps(train)
-    def resuming(*args: Any, **kwargs: Any) -> Any:
+    def resuming(*args: Any, after_epoch: Hook = lambda epoch, row: None, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs).arguments
         if given.get('resume'):
             folder = given.get('output_folder', signature.parameters['output_folder'].default)
             given = recorded_settings(train, folder) | given
-        return train(**given)
+        token = _after_epoch.set(after_epoch)
+        try:
+            return train(**given)
+        finally:
+            _after_epoch.reset(token)
 
     return resuming
 
@@ -192,6 +203,17 @@ def recorded_settings(train: Callable[..., Any], output_folder: str) -> dict[str
 
 
 # A run ------------------------------------------------------------------------------------------
+
+class Stop(Exception):
+    """What ``after_epoch`` raises to end a run where it is.
+
+    :param status: what the record says from then on, such as 'pruned'
+    """
+
+    def __init__(self, status: str):
+        super().__init__(status)
+        self.status = status
+
 
 class Run(OutputFolder):
     """One training run and its output folder; a context manager around the training.
@@ -235,6 +257,7 @@ class Run(OutputFolder):
         self.model: dict[str, numpy.ndarray] = {}  # the parameters to use, for model.npz
         self.seconds: dict[str, float] = {}  # by stage; clock times stay out of the checkpoint
         self.place = 'from its beginning'  # where a resumed run would go on
+        self.after_epoch = _after_epoch.get(lambda epoch, row: None)
         self._saved: dict[str, numpy.ndarray] = {}  # of a checkpoint, until variables ask for it
         self._interrupted = False
         self._old_handlers: dict[int, Any] = {}
@@ -251,13 +274,15 @@ class Run(OutputFolder):
                 self._old_handlers[number] = signal.signal(number, self._interrupt)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None = None, *error: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None,
+                 error: BaseException | None = None, *traceback: Any) -> None:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         if kind is not None:
             # What ended the run says more than that this could not be noted, on a full disk.
             with contextlib.suppress(OSError):
-                self.write(status='interrupted' if kind is KeyboardInterrupt else 'failed')
+                self.write(status=error.status if isinstance(error, Stop) else
+                           'interrupted' if kind is KeyboardInterrupt else 'failed')
         super().__exit__()
 
     def _begin(self):

@@ -198,6 +198,7 @@ def train_epochs(run: Run, name: str, step: engine.Step, n_epochs: int,
             run.history.append(row)
             if after_epoch is not None:
                 after_epoch(epoch, row)
+            run.after_epoch(epoch, row)
             stage.save()
     return [row for row in run.history if row['stage'] == name]
 
@@ -242,8 +243,10 @@ def train_with_early_stopping(
                 if error < best_error * improvement_threshold:
                     # Updates are numbered from 0 where patience is concerned.
                     state['patience'] = max(state['patience'], (last - 1) * patience_increase)
-            if last % n_train_batches == 0 and after_epoch is not None:
-                after_epoch(epoch, run.history[-1])
+            if last % n_train_batches == 0:
+                if after_epoch is not None:
+                    after_epoch(epoch, run.history[-1])
+                run.after_epoch(epoch, run.history[-1])
             stage.save()
     return scores.conclude()
 
