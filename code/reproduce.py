@@ -364,15 +364,32 @@ def results(tasks: Sequence[Task]) -> list[list[str]]:
     return rows
 
 
-def page(tasks: Sequence[Task]) -> str:
-    """The table, the curves and the pictures, in one HTML text that needs no other file."""
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The table that :func:`print_table` prints, as HTML."""
     def row(cells, tag):
         return '<tr>' + ''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells) + '</tr>'
 
-    parts = ['<!DOCTYPE html>', '<html lang="en"><head><meta charset="utf-8">',
-             f'<title>Reproduction</title><style>{STYLE}</style></head><body>',
-             '<h1>Reproduction</h1>', '<table>', row(HEAD, 'th'),
-             *(row(cells, 'td') for cells in results(tasks)), '</table>']
+    return '\n'.join(['<table>', row(head, 'th'), *(row(cells, 'td') for cells in rows),
+                      '</table>'])
+
+
+def html_picture(path: Path) -> str:
+    """A PNG as part of an HTML text."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{html.escape(path.name)}" src="data:image/png;base64,{data}">'
+
+
+def html_page(title: str, parts: Sequence[str]) -> bytes:
+    """A page that needs no other file."""
+    title = html.escape(title)
+    return '\n'.join(['<!DOCTYPE html>', '<html lang="en"><head><meta charset="utf-8">',
+                      f'<title>{title}</title><style>{STYLE}</style></head><body>',
+                      f'<h1>{title}</h1>', *parts, '</body></html>', '']).encode()
+
+
+def page(tasks: Sequence[Task]) -> bytes:
+    """The table, the curves and the pictures."""
+    parts = [html_table(HEAD, results(tasks))]
     for task in tasks:
         if task.is_done() and task.job.folder_option == '--output-folder':
             parts.append(f'<h2>{html.escape(task.label)}</h2>')
@@ -381,9 +398,8 @@ def page(tasks: Sequence[Task]) -> str:
             by_epoch = [name for name in pictures if '_at_epoch_' in name]
             for name in pictures:
                 if name not in by_epoch[:-1]:
-                    data = base64.b64encode((task.folder / name).read_bytes()).decode()
-                    parts.append(f'<img alt="{name}" src="data:image/png;base64,{data}">')
-    return '\n'.join([*parts, '</body></html>', ''])
+                    parts.append(html_picture(task.folder / name))
+    return html_page('Reproduction', parts)
 
 
 def run_plan(output: OutputFolder, tasks: Sequence[Task], at_once: int) -> None:
@@ -398,7 +414,7 @@ def run_plan(output: OutputFolder, tasks: Sequence[Task], at_once: int) -> None:
 
     def write_page():
         with written_atomically(output.file('index.html')) as file:
-            file.write(page(tasks).encode())
+            file.write(page(tasks))
 
     try:
         run_all([task for task in tasks if not task.is_done()], at_once, write_page)
