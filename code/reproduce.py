@@ -373,10 +373,10 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
                       '</table>'])
 
 
-def html_picture(path: Path) -> str:
-    """A PNG as part of an HTML text."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{html.escape(path.name)}" src="data:image/png;base64,{data}">'
+def html_picture(name: str, png: bytes) -> str:
+    """A picture as part of an HTML text."""
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
 
 
 def html_page(title: str, parts: Sequence[str]) -> bytes:
@@ -398,7 +398,7 @@ def page(tasks: Sequence[Task]) -> bytes:
             by_epoch = [name for name in pictures if '_at_epoch_' in name]
             for name in pictures:
                 if name not in by_epoch[:-1]:
-                    parts.append(html_picture(task.folder / name))
+                    parts.append(html_picture(name, (task.folder / name).read_bytes()))
     return html_page('Reproduction', parts)
 
 

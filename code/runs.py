@@ -274,8 +274,8 @@ def runs(folders: Annotated[tuple[str, ...], tyro.conf.Positional] = ('.',),
             file.write(lines.getvalue().encode())
     if html:
         with written_atomically(Path(html)) as file:
-            file.write(html_page('Runs', [html_table(head, rows),
-                                          *([html_picture(Path(picture))] if plot else [])]))
+            curves = [html_picture(picture, Path(picture).read_bytes())] if plot else []
+            file.write(html_page('Runs', [html_table(head, rows), *curves]))
 
 
 if __name__ == '__main__':

@@ -66,7 +66,7 @@ ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution',
          'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'vae',
          'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model',
          'rnnrbm', 'rnnrbm_likelihood', 'predict', 'playground', 'peers', 'benchmark',
-         'reproduce', 'runs', 'hostile', 'faults']
+         'reproduce', 'runs', 'search', 'hostile', 'faults']
 
 
 def write_data(path):

@@ -179,6 +179,18 @@ def resumable(train: Callable[..., Any]) -> Callable[..., Any]:
     return resuming
 
 
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a value, every item of it included, is of this type."""
+    import typeguard  # slow to import, and needed only here
+
+    try:
+        typeguard.check_type(value, annotation, collection_check_strategy=(
+            typeguard.CollectionCheckStrategy.ALL_ITEMS))
+    except typeguard.TypeCheckError:
+        return False
+    return True
+
+
 def recorded_settings(train: Callable[..., Any], output_folder: str) -> dict[str, Any]:
     """The keyword arguments of a training function that the run in a folder was begun with.
 
@@ -186,19 +198,13 @@ def recorded_settings(train: Callable[..., Any], output_folder: str) -> dict[str
     """
     if not Path(output_folder, 'run.json').exists():
         return {}
-    import typeguard  # slow to import, and needed only here
-
     parameters, settings = inspect.signature(train).parameters, {}
     for name, value in read_record(output_folder)['settings'].items():
         if name in parameters:
             settings[name] = tuple(value) if isinstance(value, list) else value
-            try:
-                typeguard.check_type(
-                    settings[name], parameters[name].annotation,
-                    collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS)
-            except typeguard.TypeCheckError:
+            if not fits(settings[name], parameters[name].annotation):
                 raise UserError(f'{output_folder} holds a record in which `{name}` was '
-                                f'{value!r:.50}: start anew with `overwrite=True`') from None
+                                f'{value!r:.50}: start anew with `overwrite=True`')
     return settings
 
 

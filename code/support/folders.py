@@ -157,8 +157,13 @@ def read_record(folder: str | os.PathLike, is_locked_by_us: bool = False) -> dic
 
 def is_in_use(folder: str | os.PathLike) -> bool:
     """Whether some process, this one included, is writing into the folder."""
+    return is_held(Path(folder) / LOCK)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether some process holds a lock; the system takes it away from one that dies."""
     try:
-        with filelock.FileLock(Path(folder) / LOCK, timeout=0):
+        with filelock.FileLock(lock, timeout=0):
             return False
     except filelock.Timeout:
         return True

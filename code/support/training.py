@@ -37,6 +37,10 @@ LARGEST_COST = 5, 100
 Row = dict[str, Any]
 
 
+class Diverged(UserError):
+    """Training has diverged: these settings lead nowhere."""
+
+
 @dataclass
 class Result:
     """What a training function returns.
@@ -137,10 +141,10 @@ class Stage:
         self.record['updates'] += len(indices)
         return totals.tolist()
 
-    def diverged(self, epoch: int, what: str) -> UserError:
+    def diverged(self, epoch: int, what: str) -> Diverged:
         """The error that ends a run in an epoch, counted from 1, in which this has been seen."""
-        return UserError(f'{self.name}: in epoch {epoch} {what}, so training has diverged: start '
-                         'anew, with `overwrite=True` and a smaller learning rate')
+        return Diverged(f'{self.name}: in epoch {epoch} {what}, so training has diverged: start '
+                        'anew, with `overwrite=True` and a smaller learning rate')
 
     def save(self) -> None:
         """Write a checkpoint.
