@@ -15,7 +15,7 @@ BIN := .venv/bin
 FOR_TESTS := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	XLA_FLAGS=--xla_backend_optimization_level=1
 # The longest files first, so that none is left for the end; the others share processes.
-LONGEST := $(patsubst %,code/test_%.py,scripts book live rnnrbm runs rbm reproduce)
+LONGEST := $(patsubst %,code/test_%.py,scripts book live search rnnrbm runs rbm reproduce)
 SHORTER := $(filter-out $(LONGEST),$(wildcard code/test_*.py code/hmc/test_*.py))
 PARTS := 1 2 3 4
 part-1 := $(wordlist 1,7,$(SHORTER))
@@ -66,7 +66,7 @@ lint: .venv/dev-complete
 	$(BIN)/ruff check code doc
 	$(BIN)/mypy
 
-.venv/dev-complete: .venv/complete requirements-dev.txt
+.venv/dev-complete: .venv/complete requirements-dev.txt requirements-search.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-r requirements-dev.txt -c constraints.txt
 	@touch $@
