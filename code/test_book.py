@@ -1,18 +1,23 @@
 """Tests of the book: its listings are in the code, and its examples do what it says they do."""
 
 import ast
+import contextlib
+import csv
 import doctest
 import functools
-import importlib
+import importlib.util
 import io
 import json
 import math
+import os
 import re
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from unittest import mock
 
+from support.errors import notice
 from support.testing import CODE_FOLDER, TestCase
 
 import tyro
@@ -124,6 +129,38 @@ class TestAgree(TestCase):
                              (text.replace('epoch 1', 'epoch 2'), False),
                              (text.replace('\n', '  '), True), (text + '1.0', False)):
             self.assertEqual(agree(text, other), holds, other)
+
+
+class TestExamples(TestCase):
+    """The scripts that log a run for other programs, as far as these are installed."""
+
+    def run_example(self, name, package):
+        if importlib.util.find_spec(package) is None:
+            notice(f'{package} is missing, so {name} is not tested')
+            self.skipTest(f'{package} is missing')
+        run = subprocess.run([sys.executable, BOOK / 'examples' / name], cwd=self.folder,
+                             capture_output=True, text=True, timeout=TIME_LIMIT,
+                             env=os.environ | {'PYTHONPATH': os.pathsep.join(
+                                 [str(CODE_FOLDER), os.environ.get('PYTHONPATH', '')])})
+        self.assertEqual(run.returncode, 0, run.stderr)
+        with (self.folder / 'mlp_output' / 'history.csv').open(newline='') as file:
+            return [float(row['validation_error']) for row in csv.DictReader(file)]
+
+    def test_tensorboard(self):
+        self.run_example('log_to_tensorboard.py', 'tensorboardX')
+        events, = (self.folder / 'tensorboard_logs').iterdir()
+        for name in (b'training/cost', b'training/validation_error'):
+            self.assertEqual(events.read_bytes().count(name), 3)
+
+    def test_mlflow(self):
+        errors = self.run_example('log_to_mlflow.py', 'mlflow')
+        with contextlib.closing(sqlite3.connect(self.folder / 'mlflow.db')) as database:
+            logged = database.execute("SELECT value, step FROM metrics WHERE key = "
+                                      "'validation_error' ORDER BY step").fetchall()
+            self.assertEqual(logged, [(error, i) for i, error in enumerate(errors, 1)])
+            best, = database.execute("SELECT value FROM latest_metrics WHERE key = "
+                                     "'final_best_validation_error'").fetchone()
+        self.assertEqual(best, min(errors))
 
 
 class TestConsole(TestCase):
