@@ -459,7 +459,7 @@ def search(script: Annotated[str, tyro.conf.Positional], set: Repeatable = (),
     For example::
 
         python code/search.py mlp --set learning_rate=log:0.001:1 --fixed n_epochs=20 --workers 2
-        python code/search.py SdA --set n_epochs=int:1:9 --set hidden_layers_sizes=500,500|1000,1000
+        python code/search.py SdA --set finetune_lr=log:0.01:0.5 --set pretraining_epochs=int:1:9
         python code/search.py mlp --resume --trials 80
 
     :param script: whose training function it is, such as mlp
