@@ -471,8 +471,8 @@ def search(script: Annotated[str, tyro.conf.Positional], set: Repeatable = (),
     :param seeds: runs of each trial: with the script's own seed, then with 1, 2 ...; their mean is
         its score
     :param dataset: what the script is given; its own data set when left out
-    :param score: a score in the record of a run; how a run is doing is its column of the history
-        of that name, without best_
+    :param score: a score in the record of a run; how the run is doing is told by the column of its
+        history that has this name, but for the word best
     :param maximise: the largest score is the best
     :param sampler: tpe, or random
     :param pruner: ends trials that are worse than others after as many epochs: median, halving or
