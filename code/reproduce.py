@@ -148,7 +148,7 @@ JOBS = {
                              1e-6, .03, SUMS),
     'dA': Job('dA.py', 'dA_plots', '--training-epochs 1', .005, 0, DRAWS.format('0.2 %')),
     'cA': Job('cA.py', 'cA_plots', '--training-epochs 1', 1e-6, 0, SUMS),
-    'vae': Job('vae.py', 'vae_output', '--training-epochs 2', .02, 0, DRAWS.format('VAE %')),
+    'vae': Job('vae.py', 'vae_output', '--training-epochs 2', .08, 0, DRAWS.format('4.8 %')),
     'SdA': Job('SdA.py', 'SdA_output', '--pretraining-epochs 1 --training-epochs 1 --batch-size 10',
                .02, .3, DRAWS.format('1.0 %, errors 0.09')),
     'rbm': Job('rbm.py', 'rbm_plots', SAMPLING, .02, 0, DRAWS.format('0.9 %')),

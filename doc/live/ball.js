@@ -54,6 +54,12 @@ figures.ball = async function (stage) {
 
   const distance = (a, b) => (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2;
   const wholeMove = () => { while (step()); };
+  function* moves(n) {
+    for (let i = 0; i < n; i++) {
+      wholeMove();
+      yield;
+    }
+  }
 
   function tell({error, accepted}) {
     const {moves, ball, walk} = counts;
@@ -108,9 +114,7 @@ figures.ball = async function (stage) {
   });
   [, energyFn] = ENERGIES.gaussian;
   stage.append(
-    row(chosen, player.button, button('one move', wholeMove), button('100 moves', () => {
-      for (let i = 0; i < 100; i++) wholeMove();
-    }), button('start again', begin)),
+    row(chosen, player.button, button('one move', wholeMove), button('100 moves', () => inFrames(moves(100))), button('start again', begin)),
     row(slider('step size', {min: 0.02, max: 1.2, step: 0.01, value: settings.stepsize,
                              show: value => value.toFixed(2), change: set('stepsize')}).element,
         slider('steps', {min: 1, max: 60, step: 1, value: settings.nSteps,
