@@ -396,9 +396,11 @@ def cluster(workers: int, scheduler: str | None, folder: Path) -> Iterator[Any]:
         raise UserError(f'`scheduler` is {scheduler}, which does not answer ({error})') from None
     with client:
         client.wait_for_workers(1)
-        if not all(client.run(importlib.util.find_spec, 'search').values()):
-            raise UserError(f'workers of {scheduler} cannot import the scripts: start them with '
-                            f'PYTHONPATH={CODE_FOLDER}')
+        found = client.run(importlib.util.find_spec, 'search')
+        if not (client.run_on_scheduler(importlib.util.find_spec, 'search')
+                and all(found.values())):
+            raise UserError(f'{scheduler} or its workers cannot import the scripts: start them '
+                            f'with PYTHONPATH={CODE_FOLDER}')
         if not all(client.run(os.path.exists, folder).values()):
             raise UserError(f'workers of {scheduler} do not see {folder}: choose an '
                             '`output_folder` on a disk that all share')
