@@ -22,6 +22,7 @@ from support.errors import UserError, notice
 from support.files import readable
 from support.folders import RECORD, read_record, written_atomically
 
+import numpy
 import tyro
 
 from reproduce import JOBS, html_page, html_picture, html_table, print_table
@@ -204,13 +205,16 @@ def draw_curves(runs: Sequence[Found], column: str, path: Path) -> None:
     :param path: the PNG to write
     :raises UserError: when no history has that column, or one is broken
     """
-    from matplotlib.figure import Figure  # slow to import, and needed only here
+    from matplotlib import colormaps  # slow to import, and needed only here
+    from matplotlib.figure import Figure
 
     histories = [run.history() for run in runs]
     see_that_there_is('plot', column, (name for rows in histories for row in rows[:1] for name
                                        in row if name not in ('stage', 'epoch', 'minibatch')))
-    figure = Figure(figsize=(9, 4.5), layout='constrained')
+    # With room for a name in the legend for each, and colours in the order of the table.
+    figure = Figure(figsize=(9, max(4.5, 0.2 * len(runs))), layout='constrained')
     axes = figure.subplots()
+    axes.set_prop_cycle(color=colormaps['viridis'](numpy.linspace(0, 1, len(runs))))
     for run, rows in zip(runs, histories, strict=True):
         with readable(Path(run.folder, 'history.csv')):
             points = [(int(row['epoch']), float(row[column])) for row in rows if row.get(column)]

@@ -102,7 +102,7 @@ def space_of(name: str, text: str, annotation: Any) -> Space:
         space = Space(method, {'low': low, 'high': high, **options})
     else:
         # Words, because a study holds no tuples.
-        choices = text.split('|')
+        choices = list(dict.fromkeys(text.split('|')))
         values = [literal(choice) for choice in choices]
         space = Space('suggest_categorical', {'choices': choices})
     see_that_it_fits('set', name, values, annotation)
@@ -189,6 +189,10 @@ def run_trial(plan: Plan, number: int) -> Outcome:
             return Outcome('pruned', message=str(error))
         except UserError as error:
             return Outcome('failed', message=str(error))
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' not in str(error):
+                raise
+            return Outcome('failed', message='not enough memory: give smaller sizes')
     return Outcome('complete', statistics.fmean(scores))
 
 
@@ -349,6 +353,7 @@ class Trials:
             for name, draw in drawers.items():
                 file = io.BytesIO()
                 draw(self.study)
+                pyplot.gcf().set_size_inches(5 * max(2, len(self.plan.spaces)), 4)
                 pyplot.savefig(file, format='png', dpi=100, bbox_inches='tight')
                 pyplot.close()
                 yield f'{name}.png', file.getvalue()

@@ -114,6 +114,16 @@ class TestSearch(TestCase):
             self.assertEqual(outcome.state, 'failed')
             self.assertIn(message, outcome.message)
 
+    def test_no_memory_is_a_failure_and_anything_else_a_fault(self):
+        for error in (MemoryError(), RuntimeError('RESOURCE_EXHAUSTED: 9 GB')):
+            with mock.patch.object(logistic_sgd, 'train', side_effect=error):
+                outcome, _ = self.outcome(self.plan(folder=type(error).__name__))
+            self.assertEqual(outcome[:2], ('failed', None))
+            self.assertIn('not enough memory', outcome.message)
+        with mock.patch.object(logistic_sgd, 'train', side_effect=RuntimeError('a fault')), \
+                self.assertRaisesRegex(RuntimeError, 'a fault'):
+            self.outcome(self.plan())
+
     def test_a_trial_that_nobody_sees_to_is_left_and_taken_up(self):
         plan = self.plan()
         whole, _ = self.outcome(self.plan(folder='whole'))
