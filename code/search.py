@@ -20,6 +20,7 @@ References:
 """
 
 import contextlib
+import html
 import importlib
 import importlib.util
 import inspect
@@ -326,11 +327,13 @@ class Trials:
                 *(in_words(trial.params.get(name)) for name in self.plan.spaces)]
 
     def command(self) -> str:
-        """The command that trains with the best settings."""
-        best = self.plan.settings(self.best().params)
+        """The command that trains with the best settings, as far as they are not the defaults."""
+        defaults = inspect.signature(importlib.import_module(self.plan.script).train).parameters
         words = ['python', f'code/{self.plan.script}.py']
-        for name, value in best.items():
+        for name, value in self.plan.settings(self.best().params).items():
             option = name.replace('_', '-')
+            if value == defaults[name].default:
+                continue
             if isinstance(value, bool):
                 words.append(f'--{option}' if value else f'--no-{option}')
             else:
@@ -372,7 +375,7 @@ class Trials:
               f'    {self.command()}')
         files = dict(self.pictures())
         files['index.html'] = html_page(f'Search: {self.plan.script}', [
-            html_table(head, rows), f'<pre>{self.command()}</pre>',
+            html_table(head, rows), f'<pre>{html.escape(self.command())}</pre>',
             *(html_picture(name, png) for name, png in files.items())])
         with OutputFolder(self.plan.folder) as output:
             for name, content in files.items():
