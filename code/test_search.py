@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import logging
 import math
 import os
 import signal
@@ -289,7 +290,8 @@ class TestStudies(TestCase):
         import distributed
 
         with contextlib.redirect_stderr(None), distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, dashboard_address='localhost:0') as cluster:
+                n_workers=2, threads_per_worker=1, dashboard_address='localhost:0',
+                silence_logs=logging.ERROR) as cluster:
             arguments = [*self.SEARCH, '--scheduler', cluster.scheduler_address]
             users = [self.begin(*arguments, '--output-folder', 'shared')]
             self.wait_for_epoch(users[0], 'shared/trial_0001', 1)
