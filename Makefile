@@ -3,6 +3,7 @@
 # make reproduce ARGS=--quick                the first epochs of every script, beside ours
 # make test                                 install what is needed and run the tests
 # make doc                                  build the book, doc/_build/html/index.html
+# make notebooks                            of every chapter, run, in doc/_build/notebooks
 # make venv                                 only install
 # make mutants                              hours: which errors in the code no test notices
 # PYTHON=python3.12 make ...                with another interpreter
@@ -23,7 +24,7 @@ part-2 := $(wordlist 8,14,$(SHORTER))
 part-3 := $(wordlist 15,21,$(SHORTER))
 part-4 := $(wordlist 22,99,$(SHORTER))
 
-.PHONY: run reproduce test mutants doc venv lint clean $(LONGEST) $(PARTS:%=part-%)
+.PHONY: run reproduce test mutants doc notebooks venv lint clean $(LONGEST) $(PARTS:%=part-%)
 
 run: venv
 	$(BIN)/python $(if $(filter %.py,$(SCRIPT)),$(SCRIPT),code/$(SCRIPT).py) $(ARGS)
@@ -62,11 +63,14 @@ doc: .venv/dev-complete
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d doc/_build/doctrees doc doc/_build/html
 	@echo 'The book is in doc/_build/html/index.html'
 
+notebooks: .venv/dev-complete
+	$(BIN)/python doc/notebooks.py doc/_build/notebooks $(ARGS)
+
 lint: .venv/dev-complete
 	$(BIN)/ruff check code doc
 	$(BIN)/mypy
 
-.venv/dev-complete: .venv/complete requirements-dev.txt requirements-search.txt
+.venv/dev-complete: .venv/complete requirements-dev.txt requirements-search.txt requirements-notebooks.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-r requirements-dev.txt -c constraints.txt
 	@touch $@
