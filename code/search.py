@@ -140,19 +140,22 @@ class Plan:
     seed: int
     storage: str | None
 
-    def study(self, number: int = 0) -> Any:
-        """The Optuna study; what it draws for a trial follows from the trials before it, the seed
-        and the number of the trial, however often the search was interrupted."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+    def new_sampler(self, number: int = 0) -> Any:
+        """What draws the settings of a trial: they follow from the trials before it, the seed and
+        the number of the trial, however often the search was interrupted."""
         seed = numpy.random.SeedSequence([self.seed, number]).generate_state(1).item()
         sampler, options = SAMPLERS[self.sampler]
+        return getattr(optuna.samplers, sampler)(seed=seed, **options)
+
+    def study(self) -> Any:
+        """The Optuna study."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         return optuna.create_study(
             storage=self.storage or optuna.storages.JournalStorage(
                 JournalFileBackend(str(self.folder / 'study.log'))),
             study_name=f'{self.script} {self.folder.name}', load_if_exists=True,
             direction='maximize' if self.maximise else 'minimize',
-            sampler=getattr(optuna.samplers, sampler)(seed=seed, **options),
-            pruner=getattr(optuna.pruners, PRUNERS[self.pruner])())
+            sampler=self.new_sampler(), pruner=getattr(optuna.pruners, PRUNERS[self.pruner])())
 
     def lock(self, number: int) -> Path:
         """What is locked by whoever sees to a trial."""
@@ -273,7 +276,7 @@ class Trials:
             number = len(self.all())
             if number >= self.total or not self._claim(number):
                 return None
-            self.study.sampler = self.plan.study(number).sampler
+            self.study.sampler = self.plan.new_sampler(number)
             self._draw(self.study.ask())
             return number
 
