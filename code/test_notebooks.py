@@ -1,10 +1,18 @@
 """Tests of the notebooks that are made of the chapters."""
 
+import os
+import shutil
 import subprocess
 import sys
 import unittest
+from unittest import mock
 
-from support.testing import CODE_FOLDER, TestCase
+from support.errors import UserError
+from support.folders import read_record
+from support.testing import CODE_FOLDER, TestCase, printed
+
+import logistic_sgd
+from test_scripts import write_data
 
 BOOK = CODE_FOLDER.parent / 'doc'
 sys.path.insert(0, str(BOOK))
@@ -20,6 +28,11 @@ See [an equation](mlp.md#equation-a) and [[Somebody2001]](references.md#somebody
 ...     print(i)
 0
 1
+>>> 1 / 0
+Traceback (most recent call last):
+ZeroDivisionError: division by zero
+>>> 2
+2
 ```
 ```console
 $ python code/mlp.py
@@ -52,6 +65,7 @@ class TestNotebooks(TestCase):
             ('markdown', '# A chapter\nSee [an equation](mlp.ipynb) and [Somebody2001].\n'
                          '```python\n# no heading\n```', False),
             ('code', 'for i in range(2):\n    print(i)', False),
+            ('error', '1 / 0', False), ('code', '2', False),
             ('markdown', '```console\n$ python code/mlp.py\n... loading data\n```', False),
             ('code', "script('code/mlp.py --dataset digits --n-epochs 1')", False),
             ('markdown', '**1.** Why?', False),
@@ -64,7 +78,7 @@ class TestNotebooks(TestCase):
     def test_a_chapter_runs_from_its_first_cell_to_its_last(self):
         # Below the repository, where its first cell finds the scripts.
         folder = BOOK / '_build' / 'test_notebooks'
-        self.addCleanup(notebooks.shutil.rmtree, folder, ignore_errors=True)
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
         run = subprocess.run([sys.executable, BOOK / 'notebooks.py', folder, '--chapters', 'mlp'],
                              capture_output=True, text=True, cwd=self.folder)
         self.assertEqual(run.returncode, 0, run.stderr)
@@ -80,6 +94,28 @@ class TestNotebooks(TestCase):
                               '--chapters', 'x'], capture_output=True, text=True)
         self.assertEqual(run.returncode, 1)
         self.assertIn('there are gettingstarted', run.stderr)
+
+
+class TestWhatANotebookShows(TestCase):
+    def test_a_run_with_its_curves_and_how_to_repeat_it(self):
+        write_data(self.folder / 'small.npz')
+        output = self.folder / 'output'
+        with printed(), mock.patch.object(sys, 'argv', ['ipykernel_launcher.py', '-f', 'x']):
+            result = logistic_sgd.train(n_epochs=3, batch_size=20, output_folder=str(output),
+                                        dataset=str(self.folder / 'small.npz'))
+        shown = result._repr_html_()
+        self.assertIn(f'<th>test error</th><td>{result.scores["test_error"]}</td>', shown)
+        self.assertIn('src="data:image/png;base64,iVBOR', shown)
+        record = read_record(output)
+        shutil.rmtree(output)
+        run = subprocess.run([sys.executable, *record['command']], capture_output=True, text=True,
+                             cwd=self.folder, env=os.environ | {'PYTHONPATH': str(CODE_FOLDER)})
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertEqual(read_record(output)['scores'], record['scores'])
+
+    def test_a_mistake_in_one_line(self):
+        self.assertEqual(UserError('go on with `resume=True`')._render_traceback_(),
+                         ['UserError: go on with `resume=True`'])
 
 
 if __name__ == '__main__':

@@ -6,6 +6,8 @@ Then each notebook is run from its first cell to its last, so that its outputs a
 machine. The first cell finds the scripts, or fetches them from the address of a repository.
 """
 
+import doctest
+import itertools
 import re
 import shutil
 import subprocess
@@ -77,14 +79,18 @@ def as_markdown(folder: Path) -> None:
         raise UserError(f'the book could not be written as Markdown: {run.stderr.strip()}')
 
 
-def without_prompts(snippet: str) -> str:
-    """The lines of a session that were typed."""
-    return '\n'.join(line[4:] for line in snippet.splitlines() if re.match(r'(>>>|\.\.\.)( |$)',
-                                                                           line))
+def code_cells(session: str) -> Iterator[tuple[str, str]]:
+    """What was typed in a session; where it ends in an error, in a cell of its own."""
+    for raises, examples in itertools.groupby(
+            doctest.DocTestParser().get_examples(session), lambda example: bool(example.exc_msg)):
+        sources = [example.source.rstrip('\n') for example in examples]
+        yield from (('error', source) for source in sources) if raises else (
+            ('code', source) for source in ['\n'.join(sources)])
 
 
 def cells(text: str) -> Iterator[tuple[str, str]]:
-    """The cells of a chapter: 'code' or 'markdown', and what is in them."""
+    """The cells of a chapter: 'markdown', 'code', or 'error' for code that raises one; and what is
+    in them."""
     text = re.sub(r'\((\w+)\.md(#[\w-]*)?\)',
                   lambda link: f'({link[1]}.ipynb)' if link[1] in CHAPTERS else '()', text)
     text = re.sub(r'\[((?:[^][]|\[[^]]*\])+)\]\(\)', r'\1', text)  # links to nowhere
@@ -92,14 +98,14 @@ def cells(text: str) -> Iterator[tuple[str, str]]:
     text = re.sub(r'<a id="(?!equation).*?"></a>\n|<div class="live-stage".*?</div>', '', text)
     end = 0
     for fence in FENCE.finditer(text):
-        words, code = text[end:fence.start()], None
+        made: list[tuple[str, str]] = []
         if fence[2] == 'pycon':
-            code = without_prompts(fence[3])
+            made = list(code_cells(fence[3]))
         elif command := re.match(r'\$ python (code/.* digits .*)', fence[3]):
-            code = f'script({command[1]!r})'
-        if code is not None:
-            yield 'markdown', words
-            yield 'code', code
+            made = [('code', f'script({command[1]!r})')]
+        if made:
+            yield 'markdown', text[end:fence.start()]
+            yield from made
             end = fence.end()
     yield 'markdown', text[end:]
 
@@ -108,7 +114,7 @@ def folded(pieces: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str, bool]]
     """The same, with solutions and answers folded; the last item tells whether a cell is in one."""
     is_inside = False
     for kind, text in pieces:
-        if kind == 'code':
+        if kind != 'markdown':
             yield kind, text, is_inside
             continue
         listings = [fence.span() for fence in FENCE.finditer(text)]
@@ -134,8 +140,9 @@ def notebook(text: str) -> 'nbformat.NotebookNode':
         if kind == 'markdown':
             made.append(nbformat.v4.new_markdown_cell(content))
         else:
-            hidden = {'jupyter': {'source_hidden': True}} if is_folded else {}
-            made.append(nbformat.v4.new_code_cell(content, metadata=hidden))
+            made.append(nbformat.v4.new_code_cell(content, metadata={
+                **({'jupyter': {'source_hidden': True}} if is_folded else {}),
+                **({'tags': ['raises-exception']} if kind == 'error' else {})}))
     for number, cell in enumerate(made):
         cell['id'] = f'cell-{number}'  # not at random
     return nbformat.v4.new_notebook(cells=made, metadata={'kernelspec': {

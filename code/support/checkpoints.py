@@ -221,6 +221,16 @@ class Stop(Exception):
         self.status = status
 
 
+def command_of(script: str, settings: dict[str, Any]) -> list[str]:
+    """What to give to ``python`` to repeat a run: the command line of its script; or, of a run in a
+    notebook or another program, a call of its training function."""
+    if Path(sys.argv[0]).stem == script:
+        return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    given = ', '.join(f'{name}={value!r}' for name, value in settings.items()
+                      if name not in ('resume', 'overwrite'))
+    return ['-c', f'import {script}; {script}.train({given})']
+
+
 class Run(OutputFolder):
     """One training run and its output folder; a context manager around the training.
 
@@ -242,6 +252,7 @@ class Run(OutputFolder):
                  may_change: Sequence[str] = ()):
         super().__init__(settings['output_folder'])
         self.resumes, self.overwrites = settings['resume'], settings['overwrite']
+        self.command = command_of(script, settings)
         self.may_change = [*may_change, 'dataset']  # of which the content decides, not the name
         self.params = list(params)
         self.data_name = data.name
@@ -310,7 +321,7 @@ class Run(OutputFolder):
                         in ('pytensor', 'jax', 'numba', 'numpy') if importlib.util.find_spec(name)}
             self.begin(
                 **self.description, status='running',
-                command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+                command=self.command,
                 versions={'python': platform.python_version(), **versions},
                 machine={'system': platform.system(), 'processor': platform.machine(),
                          'cores': os.cpu_count()})

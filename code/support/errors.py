@@ -25,6 +25,10 @@ class UserError(ValueError):
     def __init__(self, message: str):
         super().__init__(printable(message))
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the line, and no traceback."""
+        return [f'{type(self).__name__}: {self}']
+
     def with_options(self) -> str:
         """The message for a command line, where settings are options: --batch-size, --resume."""
         return re.sub(r'`(\w+)(=True)?`', lambda match: '--' + match[1].replace('_', '-'),

@@ -7,6 +7,8 @@ checkpoint after every validation and at the end of every epoch; what comes afte
 repeated when a run is resumed.
 """
 
+import base64
+import html
 import math
 import sys
 import time
@@ -58,6 +60,16 @@ class Result:
     output_folder: Path
     history: list[Row] = field(repr=False)
     scores: dict[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: a table of the scores, and the curves."""
+        cells = {'data': self.data_name, 'output folder': self.output_folder} | self.scores
+        rows = [f'<tr><th>{name.replace("_", " ")}</th><td>{html.escape(str(value))}</td></tr>'
+                for name, value in cells.items()]
+        curves = self.output_folder / 'curves.png'
+        picture = base64.b64encode(curves.read_bytes()).decode() if curves.exists() else ''
+        return (f'<table>{"".join(rows)}</table>'
+                + f'<img alt="curves" src="data:image/png;base64,{picture}">' * bool(picture))
 
 
 # Steps ------------------------------------------------------------------------------------------
