@@ -45,6 +45,10 @@ def off(delta, pitch, channel=0):
     return after(delta, 0x80 | channel, pitch, 0)
 
 
+def pedal(delta, value, channel=0):
+    return after(delta, 0xb0 | channel, 64, value)
+
+
 def tempo(delta, microseconds):
     return after(delta, 0xff, 0x51, 3, *microseconds.to_bytes(3, 'big'))
 
@@ -52,10 +56,10 @@ def tempo(delta, microseconds):
 NOTE = on(0, 60) + off(480, 60) + END
 
 
-def written(roll, r=(21, 109), dt=0.3):
+def written(roll, *arguments, **settings):
     """A piano-roll as the bytes of a MIDI file."""
     file = io.BytesIO()
-    midiwrite(file, roll, r, dt)
+    midiwrite(file, roll, *arguments, **settings)
     return file.getvalue()
 
 
@@ -69,6 +73,30 @@ class RoundTripTest(TestCase):
             tune = midiread(('a/tune\n.mid', written(roll, r, dt)), r, dt)
             numpy.testing.assert_array_equal(tune.piano_roll, roll, f'r={r}, dt={dt}')
             self.assertEqual((tune.piano_roll.dtype, tune.name), (numpy.uint8, 'a/tune .mid'))
+
+    def test_random_rolls_in_beats(self):
+        rng = numpy.random.RandomState(1)
+        for steps_per_beat in range(1, midi.MOST_STEPS_PER_BEAT + 1):
+            roll = random_roll(rng, (21, 109))
+            dt = 60 / rng.uniform(30, 300) / steps_per_beat
+            content = written(roll, dt=dt, steps_per_beat=steps_per_beat)
+            for how in ({'dt': dt}, {'steps_per_beat': steps_per_beat}):
+                numpy.testing.assert_array_equal(midiread(('', content), **how).piano_roll, roll)
+        long = numpy.zeros((midi.LONGEST, 1), 'uint8')
+        long[:8_000:2] = long[-1] = 1
+        content = written(long, (60, 61), 60 / 97 / 7, 7)  # a beat is no whole microsecond
+        numpy.testing.assert_array_equal(
+            midiread(('', content), (60, 61), steps_per_beat=7).piano_roll, long)
+
+    def test_tempo_and_instrument(self):
+        content = written(numpy.ones((8, 1), bool), (60, 61), .125, 4, 74)
+        tempo_of, program, *_, end = mido.MidiFile(file=io.BytesIO(content))
+        self.assertEqual((tempo_of.tempo, program.type, program.program),
+                         (500_000, 'program_change', 73))  # from 0
+        self.assertAlmostEqual(mido.MidiFile(file=io.BytesIO(content)).length, 1)
+        for instrument in (0, 129):
+            with self.assertRaisesRegex(UserError, '`instrument` is'):
+                written(numpy.ones((8, 1), bool), (60, 61), instrument=instrument)
 
     def test_long_rolls_do_not_drift(self):
         """Nor are the longest refused, which may last a little longer when rounded to ticks."""
@@ -107,9 +135,10 @@ class RoundTripTest(TestCase):
 
 
 class ReadingTest(TestCase):
-    def roll(self, *tracks, dt=0.25, **header):
+    def roll(self, *tracks, dt=0.25, steps_per_beat=None, **header):
         """The roll of the notes 60 to 64, in steps of half a beat at the default tempo."""
-        return midiread(('', file_of(*tracks, **header)), (60, 65), dt).piano_roll
+        content = file_of(*tracks, **header)
+        return midiread(('', content), (60, 65), dt, steps_per_beat).piano_roll
 
     def test_notes(self):
         for what, tracks, expected in (
@@ -132,6 +161,38 @@ class ReadingTest(TestCase):
                  {0: [1, 1, 1, 0, 0], 1: [0, 0, 0, 1, 1]})):
             with self.subTest(what):
                 roll = self.roll(*tracks, type=int(len(tracks) > 1))
+                silence = [0] * len(roll)
+                self.assertEqual(roll.T.tolist(), [expected.get(i, silence) for i in range(5)])
+
+    def test_beats_across_changes_of_tempo(self):
+        tracks = [tempo(480, 1_000_000) + tempo(480, 250_000) + END,
+                  on(480, 60) + off(480, 60) + on(0, 61) + off(240, 61) + END]
+        self.assertEqual(self.roll(*tracks, steps_per_beat=2).T.tolist(),
+                         [[0, 0, 1, 1, 0], [0, 0, 0, 0, 1], *[[0] * 5] * 3])
+        for n in (0, 49):
+            with self.assertRaisesRegex(UserError, '`steps_per_beat` is'):
+                self.roll(*tracks, steps_per_beat=n)
+        with self.assertRaisesRegex(UserError, 'claims to last 100000 beats'):
+            self.roll(on(0, 60) + off(480 * 100_000, 60) + END, steps_per_beat=2)
+
+    def test_pedal(self):
+        """Steps of half a beat; each row is what sounds from then on."""
+        for what, track, expected in (
+                ('holds until it is up', pedal(0, 64) + on(0, 60) + off(240, 60) + pedal(480, 63)
+                 + after(240, *END[1:]), {0: [1, 1, 1, 0]}),
+                ('but no key that is down, nor what began before and is over',
+                 on(0, 60) + off(240, 60) + on(0, 61) + pedal(0, 127) + pedal(240, 0)
+                 + off(240, 61) + END, {0: [1, 0, 0], 1: [0, 1, 1]}),
+                ('struck again while it is down',
+                 pedal(0, 127) + on(0, 60) + off(240, 60) + on(240, 60) + pedal(240, 0)
+                 + off(240, 60) + END, {0: [1, 1, 1, 1]}),
+                ('of another channel, or another controller',
+                 pedal(0, 127, channel=1) + after(0, 0xb0, 66, 127) + on(0, 60) + off(240, 60)
+                 + after(240, *END[1:]), {0: [1, 0]}),
+                ('never let go', pedal(0, 127) + pedal(0, 127) + on(0, 60) + off(240, 60)
+                 + after(480, *END[1:]), {0: [1, 1, 1]})):
+            with self.subTest(what):
+                roll = self.roll(track, type=0)
                 silence = [0] * len(roll)
                 self.assertEqual(roll.T.tolist(), [expected.get(i, silence) for i in range(5)])
 
@@ -215,6 +276,17 @@ class FolderTest(TestCase):
                    'a.zip/broken .mid: cannot be read')
         for reason, notice in zip(reasons * 2, stderr.getvalue().splitlines(), strict=True):
             self.assertRegex(notice, rf'\ANOTICE: .*{reason}.* It is left out\.\Z')
+
+
+class KeysTest(TestCase):
+    def test_all_keys(self):
+        for lowest, highest, shifts in ((40, 50, range(-5, 7)), (3, 50, range(-3, 7)),
+                                        (40, 84, range(-5, 4)), (0, 87, [0])):
+            roll = numpy.zeros((2, 88), 'uint8')
+            roll[0, lowest] = roll[1, highest] = 1
+            copies = midi.in_all_keys(roll)
+            self.assertEqual([numpy.argwhere(copy).tolist() for copy in copies],
+                             [[[0, lowest + shift], [1, highest + shift]] for shift in shifts])
 
 
 class TonalityTest(TestCase):

@@ -3,8 +3,9 @@
 A piano-roll is a matrix of 0 and 1, one row for each time step of ``dt`` seconds and one column
 for each pitch: ``roll[t, i]`` is 1 where the note with MIDI number ``r[0] + i`` sounds at time
 ``t * dt``, and ``r[1]`` is the number above the highest. (Number 60 is the middle C, a semitone is
-1, and a piano has the notes 21 to 108.) What it leaves out is how loud a note is, on which
-instrument, and whether one that goes on is struck again.
+1, and a piano has the notes 21 to 108.) With ``steps_per_beat``, a time step is that part of a
+beat, however fast it goes. What a piano-roll leaves out is how loud a note is, on which instrument,
+and whether one that goes on is struck again.
 
 A file may come from anywhere: whatever is wrong with it is one line that names it, and limits on
 its bytes and its time steps keep it from taking minutes to read.
@@ -22,12 +23,14 @@ import sys
 from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple
 
-from support.errors import UserError
+from support.errors import UserError, check
 
 import mido
 import numpy
 
 N_PITCHES = 128  # that MIDI knows
+MOST_STEPS_PER_BEAT = 48
+PEDAL = 64  # the controller that is the sustain pedal; it is down at 64 and above
 DRUMS = 9  # the channel, counted from 0, on which a number says which drum, and is no pitch
 TICKS = 480  # a beat, in files written here: many enough that rounding a time does no harm
 
@@ -51,46 +54,65 @@ class Tune(NamedTuple):
     name: str
 
 
-def check_resolution(r: tuple[int, int], dt: float) -> None:
-    """Raise a UserError unless ``r`` and ``dt`` can be those of a piano-roll."""
+def check_resolution(r: tuple[int, int], dt: float, steps_per_beat: int | None = None) -> None:
+    """Raise a UserError unless these can be the range and the time step of a piano-roll."""
     if not 0 <= r[0] < r[1] <= N_PITCHES:
         raise UserError(f'`r` is the range {r}: give the lowest note and the one above the '
                         f'highest, from 0 to {N_PITCHES}')
     if not 0.001 <= dt <= 60:
         raise UserError(f'`dt` is a time step of {dt} seconds: give 0.001 to 60')
+    if steps_per_beat is not None:
+        check(1, MOST_STEPS_PER_BEAT, steps_per_beat=steps_per_beat)
 
 
-def midiread(filename: File, r: tuple[int, int] = (21, 109), dt: float = 0.3) -> Tune:
+def midiread(filename: File, r: tuple[int, int] = (21, 109), dt: float = 0.3,
+             steps_per_beat: int | None = None) -> Tune:
     """Read a MIDI file of type 0 or 1; notes on all its tracks and channels, but for the drums.
 
-    Notes outside of ``r`` are left out; one shorter than ``dt`` may fall between two time steps.
+    Notes outside of ``r`` are left out; one shorter than a time step may fall between two of them.
+    The sustain pedal holds notes whose keys are up.
 
+    :param dt: length of a time step in seconds
+    :param steps_per_beat: time steps in a beat, in place of ``dt``
     :raises UserError: when the file cannot be read, or claims to be longer than ``LONGEST`` steps
     """
-    check_resolution(r, dt)
+    check_resolution(r, dt, steps_per_beat)
+    step, unit = (1 / steps_per_beat, 'beats') if steps_per_beat else (dt, 'seconds')
     path, content = filename if isinstance(filename, tuple) else (filename, None)
     name = ' '.join(str(path).split())
     try:
         if content is None:
             with open(path, 'rb') as file:
                 content = file.read(LARGEST + 1)
-        notes, end = _notes(content)
+        notes, end = _notes(content, unit)
         # In rows, as everywhere: rounded to ticks, the longest tune may last a little longer.
-        if end / dt - LATE > LONGEST:
-            raise ValueError(f'it claims to last {end:.0f} seconds, more than {LONGEST} steps')
+        if end / step - LATE > LONGEST:
+            raise ValueError(f'it claims to last {end:.0f} {unit}, more than {LONGEST} steps')
     except Exception as error:
         # The parser can fail in a dozen ways, and says so by exceptions of as many types.
         reason = ' '.join(str(error).split())[:200] or type(error).__name__
         raise UserError(f'{name}: cannot be read as MIDI ({reason}): delete it, or replace it by a '
                         'good copy.') from error
-    piano_roll = numpy.zeros((_first_step(end, dt), N_PITCHES), dtype='uint8')
+    piano_roll = numpy.zeros((_first_step(end, step), N_PITCHES), dtype='uint8')
     for pitch, start, stop in notes:
-        piano_roll[_first_step(start, dt):_first_step(stop, dt), pitch] = 1
+        piano_roll[_first_step(start, step):_first_step(stop, step), pitch] = 1
     return Tune(numpy.ascontiguousarray(piano_roll[:, slice(*r)]), name)
 
 
-def read_all(files: Iterable[File], r: tuple[int, int] = (21, 109),
-             dt: float = 0.3) -> list[Tune]:
+def read_tune(file: File, r: tuple[int, int] = (21, 109), dt: float = 0.3,
+              steps_per_beat: int | None = None) -> Tune:
+    """:func:`midiread` of a file that has to have a note.
+
+    :raises UserError: when it has none in ``r``, too
+    """
+    tune = midiread(file, r, dt, steps_per_beat)
+    if not tune.piano_roll.any():
+        raise UserError(f'{tune.name}: has no note from {r[0]} to {r[1] - 1}.')
+    return tune
+
+
+def read_all(files: Iterable[File], r: tuple[int, int] = (21, 109), dt: float = 0.3,
+             steps_per_beat: int | None = None) -> list[Tune]:
     """Read many files; one that is broken, unreadable or empty is reported on stderr and left out.
 
     :raises UserError: when none is left
@@ -98,10 +120,7 @@ def read_all(files: Iterable[File], r: tuple[int, int] = (21, 109),
     tunes = []
     for file in files:
         try:
-            tune = midiread(file, r, dt)
-            if not tune.piano_roll.any():
-                raise UserError(f'{tune.name}: has no note from {r[0]} to {r[1] - 1}.')
-            tunes.append(tune)
+            tunes.append(read_tune(file, r, dt, steps_per_beat))
         except UserError as error:
             print(f'NOTICE: {error} It is left out.', file=sys.stderr)
     if not tunes:
@@ -109,22 +128,32 @@ def read_all(files: Iterable[File], r: tuple[int, int] = (21, 109),
     return tunes
 
 
-def _first_step(seconds, dt):
-    """Number of the first time step whose row shows what begins at ``seconds``."""
-    return max(0, math.ceil(seconds / dt - LATE))
+def _first_step(time, step):
+    """Number of the first time step whose row shows what begins at ``time``."""
+    return max(0, math.ceil(time / step - LATE))
 
 
-def _notes(content):
-    """Triples of pitch, start and end in seconds, and the end of the whole."""
+def _notes(content, unit):
+    """Triples of pitch, start and end, and the end of the whole, in seconds or beats."""
     runs = re.findall(rb'[\x80-\xff]+', content)
     if len(content) > LARGEST or max(map(len, runs), default=0) > LONGEST_RUN:
         raise ValueError(f'it has more than {LARGEST} bytes, or a number without an end')
     midi = mido.MidiFile(file=io.BytesIO(content))
     if midi.type not in (0, 1) or midi.ticks_per_beat <= 0:
         raise ValueError(f'MIDI of type {midi.type}, or time in frames of film, is not supported')
+    # Of all tracks together; the file itself gives times in seconds, the merged track in ticks.
+    messages, per_unit = (midi, 1) if unit == 'seconds' else (midi.merged_track,
+                                                              midi.ticks_per_beat)
     notes, now, starts = [], 0., {}
-    for message in midi:  # of all tracks together, with times in seconds
-        now += message.time
+    held = {}  # of each channel whose pedal is down, the notes that it holds, and their starts
+    for message in messages:
+        now += message.time / per_unit
+        if message.type == 'control_change' and message.control == PEDAL:
+            if message.value >= 64:
+                held.setdefault(message.channel, {})
+            else:
+                notes += [(pitch, start, now)
+                          for pitch, start in held.pop(message.channel, {}).items()]
         if message.type not in ('note_on', 'note_off') or message.channel == DRUMS:
             continue
         # Notes of one pitch may overlap: it sounds from the first start to the last end.
@@ -133,24 +162,32 @@ def _notes(content):
             sounding.append(now)
         elif sounding:  # some files switch off what has not been on
             start = sounding.pop()
-            if not sounding:
+            if not sounding and message.channel in held:
+                held[message.channel].setdefault(message.note, start)
+            elif not sounding:
                 notes.append((message.note, start, now))
-    # And some never switch off.
+    # And some never switch off, or never let the pedal go.
     notes += [(pitch, sounding[0], now) for (_, pitch), sounding in starts.items() if sounding]
+    notes += [(pitch, start, now) for rest in held.values() for pitch, start in rest.items()]
     return notes, now
 
 
 def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
-              r: tuple[int, int] = (21, 109), dt: float = 0.3) -> None:
+              r: tuple[int, int] = (21, 109), dt: float = 0.3,
+              steps_per_beat: int | None = None, instrument: int | None = None) -> None:
     """Write a piano-roll as a MIDI file; :func:`midiread` with ``r`` and ``dt`` gives it back.
 
     A note that sounds in several rows on end is one long note. The same roll, the same bytes.
 
     :param filename: a path, or a file that is open for writing bytes
+    :param dt: how long a time step takes, in seconds
+    :param steps_per_beat: time steps in a beat; :func:`midiread` with that gives it back, too
+    :param instrument: number in the list of General MIDI, from 1, a piano; 74 is a flute
     :raises UserError: when it is no piano-roll, or has so many notes that :func:`midiread` might
         refuse the file; nothing is written then
     """
-    check_resolution(r, dt)
+    check_resolution(r, dt, steps_per_beat)
+    check(1, 128, instrument=1 if instrument is None else instrument)
     roll = numpy.asarray(piano_roll)
     if (roll.ndim != 2 or roll.shape[1] != r[1] - r[0] or len(roll) > LONGEST
             or not ((roll == 0) | (roll == 1)).all()):
@@ -162,18 +199,23 @@ def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
     if 8 * numpy.count_nonzero(changes) > LARGEST:
         raise UserError(f'`piano_roll` has more than {LARGEST // 16} notes, and midiread would not '
                         'read them again: write it in several pieces')
-    # A beat is a time step where the format allows, so that a step is a whole number of ticks.
-    tempo = min(max(1, round(1e6 * dt)), 2**24 - 1)
+    # A step is a whole number of ticks; without beats, it is one itself where the format allows.
+    n = steps_per_beat or 1
+    tempo = min(max(1, round(1e6 * dt * n)), 2**24 - 1)  # microseconds a beat
+    ticks = TICKS // n * n
+    ticks_per_step = ticks / n if steps_per_beat else dt * 1e6 / tempo * TICKS
     track = mido.MidiTrack([mido.MetaMessage('set_tempo', tempo=tempo)])
+    if instrument is not None:
+        track.append(mido.Message('program_change', program=instrument - 1))
     now = 0
     for step, column in numpy.argwhere(changes).tolist():
-        tick = round(step * dt * 1e6 / tempo * TICKS)
+        tick = round(step * ticks_per_step)
         track.append(mido.Message('note_on' if changes[step, column] > 0 else 'note_off',
                                   note=int(r[0] + column), velocity=64, time=tick - now))
         now = tick
-    end = round(len(roll) * dt * 1e6 / tempo * TICKS)
+    end = round(len(roll) * ticks_per_step)
     track.append(mido.MetaMessage('end_of_track', time=end - now))
-    midi = mido.MidiFile(type=0, ticks_per_beat=TICKS, tracks=[track])
+    midi = mido.MidiFile(type=0, ticks_per_beat=ticks, tracks=[track])
     if hasattr(filename, 'write'):
         midi.save(file=filename)
     else:
@@ -216,3 +258,14 @@ def transposed(piano_roll: numpy.ndarray, r: tuple[int, int] = (21, 109)) -> num
         new += 12 if new < 0 else -12 if new >= width else 0
         result[:, new] = numpy.maximum(result[:, new], piano_roll[:, old])
     return result
+
+
+def in_all_keys(piano_roll: numpy.ndarray) -> list[numpy.ndarray]:
+    """The tune in twelve keys, from five semitones down to six up.
+
+    :param piano_roll: with at least one note
+    :return: the same shape and type; without a key in which a note would leave the range
+    """
+    pitches = numpy.flatnonzero(piano_roll.any(axis=0))
+    return [numpy.roll(piano_roll, shift, axis=1) for shift in range(-5, 7)
+            if pitches[0] + shift >= 0 and pitches[-1] + shift < piano_roll.shape[1]]
