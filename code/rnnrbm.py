@@ -11,29 +11,36 @@ References:
       networks", 2013 (clipping the gradient)
 """
 
+import functools
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from support import checkpoints, command_line, datasets, draws, engine, training
+from support.audio import LONGEST, wavwrite
 from support.checkpoints import Run, resumable
-from support.errors import check
-from support.folders import OutputFolder, written_atomically
-from support.midi import check_resolution, midiwrite, read_all, transposed
+from support.errors import UserError, check, notice
+from support.folders import OutputFolder, read_record, written_atomically
+from support.midi import Tune, check_resolution, midiwrite, read_all, read_tune, transposed
 from support.optimisers import clipped, momentum_updates
 from support.sequences import Subsequences, TuneData
 from support.tiles import save_piano_roll
 
 import numpy
+import pytensor as theano
 import pytensor.tensor as T
 
 from rnnrbm_model import SEED, Parameters, build_rbm, build_rnnrbm, shared_zeros
 
 __all__ = ['RnnRbm', 'build_rbm', 'build_rnnrbm', 'generate', 'load', 'train']
 
+DT = 0.3  # seconds in a time step, if it is not a part of a beat
+TEMPO = 120  # beats a minute, at which tunes in beats are played when nothing else is said
 STEPS_TO_GENERATE = 200
+MOST_STEPS_TO_GENERATE = 10_000
 SUBSEQUENCES_PER_CALL = 200  # between two chances to interrupt RnnRbm.train
 
 
@@ -46,14 +53,18 @@ class RnnRbm:
     """
 
     def __init__(self, n_hidden: int = 150, n_hidden_recurrent: int = 100, lr: float = 0.001,
-                 r: tuple[int, int] = (21, 109), dt: float = 0.3, k: int = 15,
+                 r: tuple[int, int] = (21, 109), dt: float = DT, k: int = 15,
                  momentum: float = 0., clip: float = 0., learn_u0: bool = False,
-                 transpose: bool = False, seed: int = SEED):
-        check_resolution(r, dt)
+                 transpose: bool = False, seed: int = SEED, steps_per_beat: int | None = None):
+        check_resolution(r, dt, steps_per_beat)
+        if steps_per_beat is not None and dt != DT:
+            raise UserError(f'`dt` is {dt} seconds and `steps_per_beat` {steps_per_beat}: give one '
+                            'of the two')
         check(0, lr=lr, clip=clip, seed=seed)
         check(0, 0.9999, momentum=momentum)
         check(1, n_hidden=n_hidden, n_hidden_recurrent=n_hidden_recurrent)
         self.r, self.dt, self.transpose = (r[0], r[1]), dt, transpose
+        self.steps_per_beat = steps_per_beat
         self.lr, self.momentum, self.clip, self.k, self.seed = lr, momentum, clip, k, seed
         rng = numpy.random.RandomState(seed)
         self.theano_rng = draws.RandomStreams(rng.randint(2 ** 30))
@@ -68,8 +79,18 @@ class RnnRbm:
 
     def read(self, files: Iterable[Any]) -> list[numpy.ndarray]:
         """Piano-rolls of MIDI files, uint8 (time steps, r[1] - r[0]); broken ones are left out."""
-        rolls = [tune.piano_roll for tune in read_all(files, self.r, self.dt)]
-        return [transposed(roll, self.r) for roll in rolls] if self.transpose else rolls
+        return list(map(self.in_its_key, read_all(files, self.r, self.dt, self.steps_per_beat)))
+
+    def read_one(self, file: str | os.PathLike) -> numpy.ndarray:
+        """The same of one file.
+
+        :raises UserError: when it is broken
+        """
+        return self.in_its_key(read_tune(file, self.r, self.dt, self.steps_per_beat))
+
+    def in_its_key(self, tune: Tune) -> numpy.ndarray:
+        """The piano-roll of a tune, transposed if those that the model learns from are."""
+        return transposed(tune.piano_roll, self.r) if self.transpose else tune.piano_roll
 
     def training_function(self, subsequences: Subsequences, length: int) -> engine.Step:
         """One step of training on a piece of this length, which returns the monitor."""
@@ -121,23 +142,52 @@ class RnnRbm:
         except KeyboardInterrupt:
             print('Interrupted: the model is as the last update has left it')
 
-    def sample(self, n_steps: int = STEPS_TO_GENERATE) -> numpy.ndarray:
-        """A new piano-roll, uint8 (n_steps, r[1] - r[0]); the next call gives another one."""
+    @functools.cached_property
+    def hear(self) -> Callable[[numpy.ndarray], Any]:
+        """A function that takes one frame, (n_visible,), into the recurrent state."""
+        v_t = T.vector('v_t')
+        return theano.function([v_t], updates=[(self.u, self.parameters.next_state(v_t, self.u))])
+
+    def sample(self, n_steps: int = STEPS_TO_GENERATE,
+               primer: numpy.ndarray | None = None) -> numpy.ndarray:
+        """A new piano-roll, uint8 (n_steps, r[1] - r[0]); the next call gives another one.
+
+        :param primer: what the model hears before it goes on, (time steps, r[1] - r[0])
+        """
         u0 = self.parameters.u0
         self.u.set_value(numpy.zeros_like(self.u.get_value()) if u0 is None else u0.get_value())
+        for frame in () if primer is None else primer.astype(theano.config.floatX):
+            self.hear(frame)
         return self.next_frame.over(range(n_steps)).astype('uint8')
 
-    def generate(self, filename: str | os.PathLike, show: bool = True) -> None:
-        """Write a new tune of 200 time steps as a MIDI file.
+    def generate(self, filename: str | os.PathLike, show: bool = True,
+                 n_steps: int = STEPS_TO_GENERATE, primer: numpy.ndarray | None = None,
+                 tempo: float | None = None, instrument: int | None = None) -> None:
+        """Write a new tune as a MIDI file, and its sound into a WAV file of the same name.
 
         :param show: also draw its piano-roll, into a PNG of the same name
+        :param n_steps: time steps to make up
+        :param primer: what the tune begins with, (time steps, r[1] - r[0])
+        :param tempo: beats a minute; without ``steps_per_beat``, every time step is a beat
+        :param instrument: see :func:`support.midi.midiwrite`
         """
-        piano_roll = self.sample()
+        piano_roll = self.sample(n_steps, primer)
+        if primer is not None:
+            piano_roll = numpy.concatenate([primer, piano_roll])
+        if tempo is None and self.steps_per_beat is not None:
+            tempo = TEMPO
+        dt = self.dt if tempo is None else 60 / tempo / (self.steps_per_beat or 1)
         path = Path(filename)
         with written_atomically(path) as file:
-            midiwrite(file, piano_roll, self.r, self.dt)
+            midiwrite(file, piano_roll, self.r, dt, self.steps_per_beat, instrument)
+        if len(piano_roll) * dt <= LONGEST:
+            with written_atomically(path.with_suffix('.wav'), durable=False) as file:
+                wavwrite(file, piano_roll, self.r, dt)
+        else:
+            notice(f'{path.with_suffix(".wav")} would last more than {LONGEST} seconds, and is not '
+                   'written')
         if show:
-            save_piano_roll(path.with_suffix('.png'), piano_roll, self.r, self.dt)
+            save_piano_roll(path.with_suffix('.png'), piano_roll, self.r, dt)
 
 
 def report(epoch: int, num_epochs: int, monitor: float) -> str:
@@ -145,49 +195,73 @@ def report(epoch: int, num_epochs: int, monitor: float) -> str:
     return f'Epoch {epoch + 1}/{num_epochs} {monitor}'
 
 
-def write_samples(model: RnnRbm, output: OutputFolder, n_samples: int) -> None:
-    """Write ``sample1.mid``, ``sample1.png`` and so on; the same model, the same samples."""
-    for i in range(1, n_samples + 1):
-        output.file(f'sample{i}.png')
-        model.generate(output.file(f'sample{i}.mid'))
+def write_samples(model: RnnRbm, output: OutputFolder, numbers: Iterable[int],
+                  **how: Any) -> None:
+    """Write ``sample1.mid``, ``sample1.wav``, ``sample1.png`` and so on.
+
+    :param how: see :meth:`RnnRbm.generate`
+    """
+    for i in numbers:
+        for kind in ('png', 'wav', 'mid'):
+            path = output.file(f'sample{i}.{kind}')
+        model.generate(path, **how)
 
 
-def load(output_folder: str, seed: int | None = None) -> RnnRbm:
+def load(output_folder: str, seed: int | None = None, n_samples: int = 0) -> RnnRbm:
     """The model that a run of this script has left in its folder.
 
-    :param seed: of its samples; None for that of the run
+    :param seed: of its samples; None for that of the run, plus ``n_samples``
+    :param n_samples: how many there are, so that the next ones are others
     :raises UserError: when there is none
     """
     return checkpoints.load(output_folder, lambda **settings: RnnRbm(
-        **settings | ({} if seed is None else {'seed': seed})))
+        **settings | {'seed': settings['seed'] + n_samples if seed is None else seed}))
 
 
-def generate(generate: int = 2, output_folder: str = 'rnnrbm_output',
-             seed: int | None = None) -> None:
-    """Let a trained model make up more tunes.
+def generate(generate: int = 2, length: int = STEPS_TO_GENERATE, primer: str | None = None,
+             tempo: float | None = None, instrument: int | None = None,
+             output_folder: str = 'rnnrbm_output', seed: int | None = None) -> None:
+    """Let a trained model make up more tunes, beside those that are there.
+
+    Each is a MIDI file, a WAV file to listen to, and a picture.
 
     For example::
 
         python code/rnnrbm.py --generate 5 --output-folder rnnrbm_output
+        python code/rnnrbm.py --generate 3 --length 400 --primer my.mid --tempo 120 --instrument 74
 
     :param generate: write so many tunes by the model in the output folder, and train nothing
+    :param length: time steps that are made up
+    :param primer: a MIDI file that the model hears first, and every tune begins with
+    :param tempo: beats a minute; for a model trained with --dt, every time step is a beat
+    :param instrument: for players of MIDI, a number in the list of General MIDI: 1 is a piano, 74
+        a flute
     :param output_folder: of a run
-    :param seed: of the tunes; that of the run when left out
+    :param seed: of the tunes; without one they are others each time
     """
     check(1, generate=generate)
-    model = load(output_folder, seed)
+    check(1, MOST_STEPS_TO_GENERATE, length=length)
+    check(10, 1000, tempo=TEMPO if tempo is None else tempo)
+    read_record(output_folder)  # is there one?
     with OutputFolder(output_folder) as output:
-        write_samples(model, output, generate)
-    print(f'{generate} tunes and their pictures are in {output_folder}')
+        names = [re.fullmatch(r'sample(\d{1,9})\.mid', name) for name in output.record['files']]
+        last = max((int(name[1]) for name in names if name), default=0)
+        model = load(output_folder, seed, last)
+        numbers = range(last + 1, last + generate + 1)
+        write_samples(model, output, numbers, n_steps=length, tempo=tempo, instrument=instrument,
+                      primer=None if primer is None else model.read_one(primer))
+    print(f'New in {output_folder}, each as .mid, .wav and .png: '
+          + ', '.join(f'sample{i}' for i in numbers))
 
 
 @resumable
 def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
           batch_size: int = 100, n_hidden: int = 150, n_hidden_recurrent: int = 100,
-          r: tuple[int, int] = (21, 109), dt: float = 0.3, k: int = 15, momentum: float = 0.,
+          r: tuple[int, int] = (21, 109), dt: float = DT, k: int = 15, momentum: float = 0.,
           clip: float = 0., learn_u0: bool = False, transpose: bool = False,
           pretraining_epochs: int = 0, pretrain_lr: float = 0.01,
-          output_folder: str = 'rnnrbm_output', seed: int | None = None, resume: bool = False,
+          steps_per_beat: int | None = None, output_folder: str = 'rnnrbm_output',
+          seed: int | None = None, resume: bool = False,
           overwrite: bool = False) -> training.Result:
     """Train an RNN-RBM on MIDI files, and let it make up two tunes.
 
@@ -196,7 +270,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     For example::
 
         python code/rnnrbm.py --num-epochs 20
-        python code/rnnrbm.py --dataset my_tunes/ --output-folder mine_output
+        python code/rnnrbm.py --dataset my_tunes/ --steps-per-beat 4 --output-folder mine_output
 
     :param lr: length of a step down the gradient
     :param num_epochs: passes through the tunes
@@ -213,6 +287,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     :param transpose: bring every tune into C major or A minor
     :param pretraining_epochs: passes through single frames, to begin from a good RBM
     :param pretrain_lr: learning rate in these
+    :param steps_per_beat: time steps in a beat, in place of dt: they follow the tempo of each tune
     :param output_folder: for the tunes, their pictures, checkpoints and the history
     :param seed: of weights, samples and the order of the tunes; 48879 when left out
     :param resume: go on with the run in the output folder
@@ -226,7 +301,8 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     files = datasets.find_tunes(dataset)
     sizes: dict[str, Any] = {
         'n_hidden': n_hidden, 'n_hidden_recurrent': n_hidden_recurrent, 'r': r, 'dt': dt,
-        'learn_u0': learn_u0, 'transpose': transpose, 'seed': seed}
+        'learn_u0': learn_u0, 'transpose': transpose, 'seed': seed,
+        'steps_per_beat': steps_per_beat}
     model = RnnRbm(lr=lr, k=k, momentum=momentum, clip=clip, **sizes)
     rolls = model.read(files.train)
     data = TuneData.of(files.name, rolls)
@@ -251,7 +327,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
             order=lambda epoch: subsequences.order(seed, epoch))
         run.keep_model()
         scores = {'monitor': history[-1]['monitor'], 'epochs': len(history)} if history else {}
-        write_samples(model, run, 2)
+        write_samples(model, run, (1, 2))
         run.finish(scores)
         return training.result(run, model, scores)
 
@@ -260,4 +336,5 @@ test_rnnrbm = train  # its name among the other scripts
 
 
 if __name__ == '__main__':
-    command_line.main(generate if '--generate' in sys.argv else train)
+    generates = any(argument.split('=')[0] == '--generate' for argument in sys.argv)
+    command_line.main(generate if generates else train)

@@ -19,11 +19,13 @@ from support.testing import (
     until_failure,
 )
 
+import mido
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from PIL import Image
 from pytensor.graph.replace import graph_replace
+from scipy.io import wavfile
 from scipy.special import logsumexp
 
 import rnnrbm
@@ -307,11 +309,53 @@ class TestModel(TestCase):
         self.assertFalse(numpy.array_equal(same.sample(), roll))
         model.generate(str(self.folder / 'unseen.mid'), show=False)
         self.assertFalse((self.folder / 'unseen.png').exists())
+        rate, sound = wavfile.read(self.folder / 'new.wav')
+        self.assertEqual(len(sound), 200 * .3 * rate)
+        with mock.patch('rnnrbm.LONGEST', 59), redirect_stderr(io.StringIO()) as stderr:
+            model.generate(self.folder / 'long.mid', show=False)
+        self.assertRegex(stderr.getvalue(), r'\ANOTICE: \S+long.wav would last more than 59 s')
+        self.assertFalse((self.folder / 'long.wav').exists())
+
+    def test_primer(self):
+        """The tune goes on as from the state that the equations give."""
+        primer = small_rolls(1)[0]
+        model, same, deaf = (self.model(learn_u0=True) for _ in range(3))
+        for each in (model, same, deaf):
+            values = random_params(each.params, scale=1.)
+        tune = model.sample(30, primer)
+        W, bv, bh, Wuh, Wuv, Wvu, Wuu, bu, u = values
+        for v in primer:
+            u = numpy.tanh(bu + v @ Wvu + u @ Wuu)
+        same.u.set_value(u.astype(theano.config.floatX))
+        numpy.testing.assert_array_equal(tune, same.next_frame.over(range(30)))
+        self.assertFalse(numpy.array_equal(tune, deaf.sample(30)))
+        self.assertEqual(model.sample(5, primer[:0]).shape, (5, 12))  # heard nothing
+
+    def test_tempo_and_beats(self):
+        for settings, how, dt, beat in (
+                ({}, {}, .3, .3), ({}, {'tempo': 100}, .6, .6),
+                ({'steps_per_beat': 4}, {}, .125, .5),
+                ({'steps_per_beat': 4}, {'tempo': 100, 'instrument': 74}, .15, .6)):
+            model = self.model(**settings)
+            primer = small_rolls(1)[0]
+            with mock.patch.object(model, 'sample', lambda n_steps, primer: small_rolls(1, 1)[0]):
+                model.generate(self.folder / 'a.mid', False, primer=primer, **how)
+            file = mido.MidiFile(self.folder / 'a.mid')
+            whole = numpy.concatenate([primer, small_rolls(1, 1)[0]])
+            self.assertAlmostEqual(file.length, dt * len(whole), places=2)
+            self.assertEqual(next(iter(file)).tempo, 1e6 * beat)
+            self.assertEqual([message.program for message in file
+                              if message.type == 'program_change'], [73] * ('instrument' in how))
+            numpy.testing.assert_array_equal(model.read_one(self.folder / 'a.mid'), whole
+                                             if settings or not how else
+                                             numpy.repeat(whole, 2, axis=0))
 
     def test_settings_that_cannot_be(self):
         for settings, message in (({'k': 0}, '`k`'), ({'momentum': 1.}, '`momentum`'),
                                   ({'clip': -1.}, '`clip`'), ({'r': (5, 5)}, 'range'),
-                                  ({'dt': 0.}, 'time step')):
+                                  ({'dt': 0.}, 'time step'),
+                                  ({'steps_per_beat': 0}, '`steps_per_beat`'),
+                                  ({'steps_per_beat': 4, 'dt': .2}, 'one of the two')):
             with self.assertRaisesRegex(UserError, message):
                 self.model(**settings)
 
@@ -339,7 +383,7 @@ class TestScript(TestCase):
         whole, parts = self.folder / 'whole', self.folder / 'parts'
         self.assertEqual({path.name for path in whole.iterdir()} - {'.lock'},
                          {'checkpoint.npz', 'model.npz', 'history.csv', 'curves.png', 'run.json',
-                          'sample1.mid', 'sample1.png', 'sample2.mid', 'sample2.png'})
+                          *(f'sample{i}.{kind}' for i in (1, 2) for kind in ('mid', 'png', 'wav'))})
         output = self.output.getvalue()
         self.assertTrue(output.startswith('... loading data\n... building the model\n'))
         rows = [row for row in result.history if row['stage'] == 'tunes']
@@ -358,34 +402,55 @@ class TestScript(TestCase):
         for file in ('checkpoint.npz', 'model.npz', 'history.csv', 'sample1.mid', 'sample2.mid'):
             self.assertEqual((parts / file).read_bytes(), (whole / file).read_bytes(), file)
 
-        # The same model, the same tunes: here is one more of them, and nothing else changes.
+        # More tunes, after those that are there; nothing else changes.
         before = {path: path.read_bytes() for path in whole.iterdir()}
         self.assertNotEqual(before[whole / 'sample1.mid'], before[whole / 'sample2.mid'])
-        (whole / 'sample1.mid').unlink()
-        with printed():
-            rnnrbm.generate(3, str(whole))
+        primer = self.data / 'train' / '0.mid'
+        with printed() as output:
+            rnnrbm.generate(2, 30, str(primer), output_folder=str(whole))
+            (whole / 'sample4.mid').unlink()
+            rnnrbm.generate(1, output_folder=str(whole))  # 200 steps
+            for folder in (whole, parts):
+                rnnrbm.generate(1, output_folder=str(folder), seed=7)
+        self.assertTrue(output.getvalue().startswith(
+            f'New in {whole}, each as .mid, .wav and .png: sample3, sample4\n'))
         self.assertEqual({path.name for path in whole.iterdir()} - {path.name for path in before},
-                         {'sample3.mid', 'sample3.png'})
+                         {f'sample{i}.{kind}' for i in (3, 4, 5, 6)
+                          for kind in ('mid', 'png', 'wav')} - {'sample4.mid'})
         for path, content in before.items():
             if path.name != 'run.json':  # which names the new files
                 self.assertEqual(path.read_bytes(), content, path)
-        self.assertEqual([rnnrbm.load(str(whole), seed).seed for seed in (None, 7)],
-                         [rnnrbm.SEED, 7])
+        heard = midiread(primer, R).piano_roll
+        roll = midiread(whole / 'sample3.mid', R).piano_roll
+        self.assertEqual(len(roll), len(heard) + 30)
+        numpy.testing.assert_array_equal(roll[:len(heard)], heard)
+        samples = [(whole / f'sample{i}.mid').read_bytes() for i in (1, 2, 5, 6)]
+        self.assertEqual(len(set(samples)), 4)
+        self.assertEqual((parts / 'sample3.mid').read_bytes(), samples[-1])
+        self.assertEqual([rnnrbm.load(str(whole), seed, 5).seed for seed in (None, 7)],
+                         [rnnrbm.SEED + 5, 7])
+        broken = self.folder / 'broken.mid'
+        broken.write_bytes(b'no MIDI')
+        for mistake, message in (({'length': 0}, '`length` is 0'), ({'tempo': 0.}, '`tempo` is 0'),
+                                 ({'instrument': 0}, '`instrument` is 0'),
+                                 ({'primer': str(broken)}, 'broken.mid: cannot be read as MIDI')):
+            with self.assertRaisesRegex(UserError, message):
+                rnnrbm.generate(1, output_folder=str(whole), **mistake)
 
     def test_settings_reach_the_model(self):
-        settings = {'n_hidden': 9, 'n_hidden_recurrent': 7, 'lr': .03, 'dt': .2, 'k': 2,
+        settings = {'n_hidden': 9, 'n_hidden_recurrent': 7, 'lr': .03, 'steps_per_beat': 3, 'k': 2,
                     'momentum': .25, 'clip': 3., 'learn_u0': True, 'transpose': True, 'seed': 5}
         with mock.patch('rnnrbm.write_samples'), \
                 mock.patch('rnnrbm.RnnRbm', wraps=RnnRbm) as made:
             self.train('none', num_epochs=0, pretraining_epochs=0, **settings)
         given = signature(RnnRbm).bind(*made.call_args.args, **made.call_args.kwargs).arguments
-        self.assertEqual(given, settings | {'r': R})
+        self.assertEqual(given, settings | {'r': R, 'dt': .3})
 
     def test_mistakes(self):
         with self.assertRaisesRegex(UserError, '`generate` is 0'):
             rnnrbm.generate(0)
         with self.assertRaisesRegex(UserError, 'there is no'):
-            rnnrbm.generate(1, str(self.folder / 'none'))
+            rnnrbm.generate(1, output_folder=str(self.folder / 'none'))
         for settings, message in (({'dataset': str(self.folder / 'none')}, 'give the path of'),
                                   ({'num_epochs': -1}, '`num_epochs`'), ({'lr': -1.}, '`lr`')):
             with self.assertRaisesRegex(UserError, message):

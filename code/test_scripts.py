@@ -56,7 +56,8 @@ FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.pn
                  'rbm.py': {'filters_at_epoch_0.png', 'samples.png'},
                  'gaussian_rbm.py': {'filters_at_epoch_0.png', 'samples.png'},
                  'DBN.py': {'likeness.npz', 'pretrained.npz'},
-                 'rnnrbm.py': {'sample1.mid', 'sample1.png', 'sample2.mid', 'sample2.png'}}
+                 'rnnrbm.py': {f'sample{i}.{kind}' for i in (1, 2)
+                               for kind in ('mid', 'png', 'wav')}}
 
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution', 'optimisers',
