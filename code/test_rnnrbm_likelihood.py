@@ -77,6 +77,23 @@ class TestEvaluation(TestCase):
             self.assertAlmostEqual(found.log_likelihood.high - found.log_likelihood.value, error,
                                    delta=.1 * error)
 
+    def test_independent_notes(self):
+        """Against sums over all frames."""
+        bv = numpy.random.RandomState(1).normal(size=5)
+        frames = numpy.array([[i >> bit & 1 for bit in range(5)] for i in range(2 ** 5)])
+        log_p = frames @ bv - logsumexp(frames @ bv)
+        number = self.v @ (1 << numpy.arange(5))
+        common, either = (operation(self.v[:, None, :], frames).sum(2) @ numpy.exp(log_p)
+                          for operation in (numpy.bitwise_and, numpy.bitwise_or))
+        numpy.testing.assert_allclose(rnnrbm_likelihood.measured_base(self.v, bv), (
+            log_p[number].mean(), 100 * common.sum() / either.sum()), rtol=1e-12)
+        # Of these tunes, by how often each note sounds, as if in one more frame by half.
+        p = (self.v.sum(axis=0) + .5) / 17
+        found = rnnrbm_likelihood.measured(self.p, self.rolls, 0, 1, 1)
+        self.assertAlmostEqual(
+            found.base_log_likelihood,
+            numpy.where(self.v, numpy.log(p), numpy.log1p(-p)).sum(axis=1).mean(), places=9)
+
     def test_some_of_the_frames(self):
         settings = {'n_frames': 9, 'n_chains': 20, 'n_temperatures': 20}
         with mock.patch('rnnrbm_likelihood.CHAINS_PER_CALL', 80):  # pieces of 3
@@ -125,6 +142,9 @@ class TestScript(TestCase):
                              rf'\nlog-likelihood: {number} \({number} to {number}\) nats a frame, '
                              rf'on 20 of {n} frames\n'
                              rf'accuracy: {number} \({number} to {number}\) %\n'
+                             r'That is: [^\n]* \d+ % are both\.\n'
+                             rf'One who [^\n]* {number} nats and {number} %; [^\n]* times as '
+                             r'probable\.\n'
                              rf'The tunes were those of {name}; [^\n]*\n\Z')
             path = folder / f'evaluation_{Path(which).name}.json'
             self.assertIn(str(path), output.getvalue())
