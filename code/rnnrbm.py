@@ -9,6 +9,9 @@ References:
       2012
     - R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural
       networks", 2013 (clipping the gradient)
+    - G. Hinton, "A practical guide to training restricted Boltzmann machines", 2010, section 8,
+      and A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning
+      in deep linear neural networks", 2014 (where to begin: biases, orthogonal weights)
 """
 
 import functools
@@ -22,10 +25,18 @@ from typing import Any
 from support import checkpoints, command_line, datasets, draws, engine, training
 from support.audio import LONGEST, wavwrite
 from support.checkpoints import Run, resumable
-from support.errors import UserError, check, notice
+from support.errors import UserError, check, choose, notice
 from support.folders import OutputFolder, read_record, written_atomically
-from support.midi import Tune, check_resolution, midiwrite, read_all, read_tune, transposed
-from support.optimisers import clipped, momentum_updates
+from support.midi import (
+    Tune,
+    check_resolution,
+    in_all_keys,
+    midiwrite,
+    read_all,
+    read_tune,
+    transposed,
+)
+from support.optimisers import OPTIMISERS, clipped, momentum_updates
 from support.sequences import Subsequences, TuneData
 from support.tiles import save_piano_roll
 
@@ -33,6 +44,7 @@ import numpy
 import pytensor as theano
 import pytensor.tensor as T
 
+from ais import base_rate_biases
 from rnnrbm_model import SEED, Parameters, build_rbm, build_rnnrbm, shared_zeros
 
 __all__ = ['RnnRbm', 'build_rbm', 'build_rnnrbm', 'generate', 'load', 'train']
@@ -41,6 +53,8 @@ DT = 0.3  # seconds in a time step, if it is not a part of a beat
 TEMPO = 120  # beats a minute, at which tunes in beats are played when nothing else is said
 STEPS_TO_GENERATE = 200
 MOST_STEPS_TO_GENERATE = 10_000
+CLIP_OF_ADAM = 5.
+FEW_UPDATES = 200_000  # by which the defaults have come half of their way on Nottingham
 SUBSEQUENCES_PER_CALL = 200  # between two chances to interrupt RnnRbm.train
 
 
@@ -54,18 +68,26 @@ class RnnRbm:
 
     def __init__(self, n_hidden: int = 150, n_hidden_recurrent: int = 100, lr: float = 0.001,
                  r: tuple[int, int] = (21, 109), dt: float = DT, k: int = 15,
-                 momentum: float = 0., clip: float = 0., learn_u0: bool = False,
-                 transpose: bool = False, seed: int = SEED, steps_per_beat: int | None = None):
+                 momentum: float = 0., clip: float | None = None, learn_u0: bool = False,
+                 transpose: bool = False, seed: int = SEED, steps_per_beat: int | None = None,
+                 optimiser: str = 'sgd'):
         check_resolution(r, dt, steps_per_beat)
         if steps_per_beat is not None and dt != DT:
             raise UserError(f'`dt` is {dt} seconds and `steps_per_beat` {steps_per_beat}: give one '
                             'of the two')
+        if clip is None:
+            clip = CLIP_OF_ADAM if optimiser == 'adam' else 0.
         check(0, lr=lr, clip=clip, seed=seed)
         check(0, 0.9999, momentum=momentum)
         check(1, n_hidden=n_hidden, n_hidden_recurrent=n_hidden_recurrent)
         self.r, self.dt, self.transpose = (r[0], r[1]), dt, transpose
         self.steps_per_beat = steps_per_beat
-        self.lr, self.momentum, self.clip, self.k, self.seed = lr, momentum, clip, k, seed
+        self.lr, self.clip, self.k, self.seed, self.optimiser = lr, clip, k, seed, optimiser
+        self.optimiser_updates = choose(OPTIMISERS, optimiser=optimiser)
+        if optimiser == 'sgd':
+            self.optimiser_updates = functools.partial(momentum_updates, momentum=momentum)
+        elif momentum:
+            raise UserError(f'`momentum` belongs to `optimiser` sgd: leave it out with {optimiser}')
         rng = numpy.random.RandomState(seed)
         self.theano_rng = draws.RandomStreams(rng.randint(2 ** 30))
         self.parameters = p = Parameters.drawn(rng, r[1] - r[0], n_hidden, n_hidden_recurrent,
@@ -92,13 +114,24 @@ class RnnRbm:
         """The piano-roll of a tune, transposed if those that the model learns from are."""
         return transposed(tune.piano_roll, self.r) if self.transpose else tune.piano_roll
 
+    def begin_well(self, rolls: Sequence[numpy.ndarray]) -> None:
+        """Let each note be as probable as it is frequent in the tunes, and the recurrent state turn
+        without growing or fading: bv are log-odds, and Wuu is orthogonal.
+
+        :param rolls: each (time steps, n_visible)
+        """
+        p, floatX = self.parameters, theano.config.floatX
+        p.bv.set_value(base_rate_biases(numpy.concatenate(rolls)).astype(floatX))
+        drawn = numpy.random.RandomState(self.seed).normal(size=p.Wuu.get_value().shape)
+        p.Wuu.set_value(numpy.linalg.qr(drawn).Q.astype(floatX))
+
     def training_function(self, subsequences: Subsequences, length: int) -> engine.Step:
         """One step of training on a piece of this length, which returns the monitor."""
         index = T.lscalar('index')  # of a piece
         gradients = T.grad(self.cost, self.params, consider_constant=[self.v_sample])
         if self.clip:
             gradients = clipped(gradients, self.clip)
-        updates = momentum_updates(self.params, gradients, self.lr, self.momentum)
+        updates = self.optimiser_updates(self.params, gradients, self.lr)
         frames, mask = map(engine.shared_data, (subsequences.frames, subsequences.mask))
         return engine.function(
             inputs=[index], outputs=self.monitor, updates=updates + self.updates_train,
@@ -129,7 +162,10 @@ class RnnRbm:
         :param files: paths, in any order
         :param batch_size: frames in a subsequence; backpropagation goes back no further
         """
-        subsequences = Subsequences.cut(self.read(sorted(files, key=str)), batch_size)
+        rolls = self.read(sorted(files, key=str))
+        if self.optimiser == 'adam':
+            self.begin_well(rolls)
+        subsequences = Subsequences.cut(rolls, batch_size)
         step = self.training_function(subsequences, batch_size)
         try:
             for epoch in range(num_epochs):
@@ -258,10 +294,10 @@ def generate(generate: int = 2, length: int = STEPS_TO_GENERATE, primer: str | N
 def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
           batch_size: int = 100, n_hidden: int = 150, n_hidden_recurrent: int = 100,
           r: tuple[int, int] = (21, 109), dt: float = DT, k: int = 15, momentum: float = 0.,
-          clip: float = 0., learn_u0: bool = False, transpose: bool = False,
+          clip: float | None = None, learn_u0: bool = False, transpose: bool = False,
           pretraining_epochs: int = 0, pretrain_lr: float = 0.01,
-          steps_per_beat: int | None = None, output_folder: str = 'rnnrbm_output',
-          seed: int | None = None, resume: bool = False,
+          steps_per_beat: int | None = None, optimiser: str = 'sgd', augment: bool = False,
+          output_folder: str = 'rnnrbm_output', seed: int | None = None, resume: bool = False,
           overwrite: bool = False) -> training.Result:
     """Train an RNN-RBM on MIDI files, and let it make up two tunes.
 
@@ -270,7 +306,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     For example::
 
         python code/rnnrbm.py --num-epochs 20
-        python code/rnnrbm.py --dataset my_tunes/ --steps-per-beat 4 --output-folder mine_output
+        python code/rnnrbm.py --dataset my_tunes/ --steps-per-beat 4 --optimiser adam --augment
 
     :param lr: length of a step down the gradient
     :param num_epochs: passes through the tunes
@@ -282,12 +318,16 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     :param dt: length of a time step in seconds
     :param k: Gibbs steps of contrastive divergence
     :param momentum: how much of its velocity each parameter keeps, at least 0 and below 1
-    :param clip: greatest length of the gradient, to which a longer one is cut; 0 for no limit
+    :param clip: greatest length of the gradient, to which a longer one is cut; 0 for no limit;
+        when left out, 5 with adam, and no limit with the others
     :param learn_u0: let the state before the first frame be a parameter too
     :param transpose: bring every tune into C major or A minor
     :param pretraining_epochs: passes through single frames, to begin from a good RBM
     :param pretrain_lr: learning rate in these
     :param steps_per_beat: time steps in a beat, in place of dt: they follow the tempo of each tune
+    :param optimiser: sgd, with the momentum above; momentum, nesterov, rmsprop; or adam, which
+        also begins with better weights
+    :param augment: learn from every tune in all twelve keys, where its notes stay within r
     :param output_folder: for the tunes, their pictures, checkpoints and the history
     :param seed: of weights, samples and the order of the tunes; 48879 when left out
     :param resume: go on with the run in the output folder
@@ -297,19 +337,29 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     settings = dict(locals())
     check(0, num_epochs=num_epochs, pretraining_epochs=pretraining_epochs, pretrain_lr=pretrain_lr)
 
+    if augment and transpose:
+        raise UserError('`augment` puts tunes into all keys, `transpose` into one: leave one out')
+
     print('... loading data', flush=True)
     files = datasets.find_tunes(dataset)
     sizes: dict[str, Any] = {
         'n_hidden': n_hidden, 'n_hidden_recurrent': n_hidden_recurrent, 'r': r, 'dt': dt,
         'learn_u0': learn_u0, 'transpose': transpose, 'seed': seed,
         'steps_per_beat': steps_per_beat}
-    model = RnnRbm(lr=lr, k=k, momentum=momentum, clip=clip, **sizes)
+    model = RnnRbm(lr=lr, k=k, momentum=momentum, clip=clip, optimiser=optimiser, **sizes)
     rolls = model.read(files.train)
     data = TuneData.of(files.name, rolls)
+    if augment:
+        rolls = [copy for roll in rolls for copy in in_all_keys(roll)]
+    if optimiser == 'adam':
+        model.begin_well(rolls)
 
     print('... building the model', flush=True)
     subsequences = Subsequences.cut(rolls, batch_size)
     step = model.training_function(subsequences, batch_size)
+    if optimiser == 'sgd' and num_epochs * step.n_minibatches < FEW_UPDATES:
+        print(f'{step.n_minibatches} updates an epoch are few for the small steps of the defaults: '
+              'for so little data, try --optimiser adam --augment', flush=True)
     with Run('rnnrbm', settings, data, model.params, sizes,
              ['num_epochs', 'pretraining_epochs']) as run:
         pretrain = model.pretraining_function(rolls, pretrain_lr)
@@ -329,6 +379,9 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
         scores = {'monitor': history[-1]['monitor'], 'epochs': len(history)} if history else {}
         write_samples(model, run, (1, 2))
         run.finish(scores)
+        print('The monitor tells how well frames are restored. How well they are foretold: python '
+              f'code/rnnrbm_likelihood.py --model {output_folder}'
+              + (f' --dataset {dataset}' if dataset else ''))
         return training.result(run, model, scores)
 
 

@@ -276,6 +276,30 @@ class TestModel(TestCase):
         self.assertLess(min(lengths), .9 * clip)
         self.assertGreater(max(lengths), 1.1 * clip)
 
+    def test_adam(self):
+        """Where it begins, and its first step, which is as long for every entry."""
+        model = self.model(optimiser='adam', lr=.01)
+        rolls = model.read(self.files)
+        model.begin_well(rolls)
+        W, bv, _, _, _, _, Wuu, *_ = (param.get_value() for param in model.params)
+        frames = numpy.concatenate(rolls)
+        p = (frames.sum(axis=0) + .5) / (len(frames) + 1)
+        numpy.testing.assert_allclose(bv, numpy.log(p / (1 - p)), rtol=1e-5)
+        numpy.testing.assert_allclose(Wuu.T @ Wuu, numpy.eye(8), atol=1e-5)
+        independent = numpy.where(frames, numpy.log(p), numpy.log1p(-p)).sum(axis=1).mean()
+        self.assertAlmostEqual(log_likelihood(model.params, rolls), independent, delta=.02)
+        pieces = Subsequences.cut(rolls, 20)
+        step = model.training_function(pieces, 20)
+        step(0)
+        numpy.testing.assert_allclose(numpy.abs(model.params[0].get_value() - W), .01, rtol=1e-2)
+        for _ in range(8):
+            step.over(range(step.n_minibatches))
+        self.assertGreater(log_likelihood(model.params, rolls), independent + 1)
+
+        self.assertEqual([self.model(**settings).clip for settings in (
+            {}, {'optimiser': 'adam'}, {'optimiser': 'adam', 'clip': 0.}, {'clip': 2.})],
+            [0, 5, 0, 2])
+
     def test_transposing(self):
         folder = self.folder / 'keys'
         folder.mkdir()
@@ -355,6 +379,8 @@ class TestModel(TestCase):
                                   ({'clip': -1.}, '`clip`'), ({'r': (5, 5)}, 'range'),
                                   ({'dt': 0.}, 'time step'),
                                   ({'steps_per_beat': 0}, '`steps_per_beat`'),
+                                  ({'optimiser': 'best'}, '`optimiser` is best'),
+                                  ({'optimiser': 'adam', 'momentum': .5}, 'leave it out'),
                                   ({'steps_per_beat': 4, 'dt': .2}, 'one of the two')):
             with self.assertRaisesRegex(UserError, message):
                 self.model(**settings)
@@ -446,13 +472,33 @@ class TestScript(TestCase):
         given = signature(RnnRbm).bind(*made.call_args.args, **made.call_args.kwargs).arguments
         self.assertEqual(given, settings | {'r': R, 'dt': .3})
 
+    def test_keys_and_advice(self):
+        advice = 'for so little data, try --optimiser adam --augment'
+        range_of_two_octaves = (54, 78)
+        with mock.patch('rnnrbm.write_samples'):
+            result = self.train('few', num_epochs=0, pretraining_epochs=0)
+            self.assertIn(advice, self.output.getvalue())
+            self.assertIn(f'rnnrbm_likelihood.py --model {result.output_folder} --dataset '
+                          f'{self.data}\n', self.output.getvalue())
+            with mock.patch('rnnrbm.FEW_UPDATES', 4 * 13), \
+                    mock.patch('rnnrbm.Subsequences.cut', wraps=Subsequences.cut) as cut:
+                self.train('many', num_epochs=4, pretraining_epochs=0, r=range_of_two_octaves)
+                self.assertNotIn(advice, self.output.getvalue())
+                self.train('keys', num_epochs=1, pretraining_epochs=0, r=range_of_two_octaves,
+                           augment=True, optimiser='adam', momentum=0.)
+                self.assertNotIn(advice, self.output.getvalue())
+        without, all_keys = (call.args[0] for call in cut.call_args_list)
+        self.assertEqual(len(all_keys), 12 * len(without))
+        numpy.testing.assert_array_equal(all_keys[0][:, 1:13], without[0][:, 6:18])
+
     def test_mistakes(self):
         with self.assertRaisesRegex(UserError, '`generate` is 0'):
             rnnrbm.generate(0)
         with self.assertRaisesRegex(UserError, 'there is no'):
             rnnrbm.generate(1, output_folder=str(self.folder / 'none'))
         for settings, message in (({'dataset': str(self.folder / 'none')}, 'give the path of'),
-                                  ({'num_epochs': -1}, '`num_epochs`'), ({'lr': -1.}, '`lr`')):
+                                  ({'num_epochs': -1}, '`num_epochs`'), ({'lr': -1.}, '`lr`'),
+                                  ({'augment': True, 'transpose': True}, 'leave one out')):
             with self.assertRaisesRegex(UserError, message):
                 self.train('empty', **settings)
 
