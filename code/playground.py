@@ -116,7 +116,10 @@ def load_dbn(folder: Path) -> Model:
 def load_rnnrbm(folder: Path) -> Model:
     """A recurrent temporal RBM."""
     model = rnnrbm.load(str(folder))
-    return Model('rnnrbm', 'RNN-RBM', model.params, read_record(folder)['model'], model)
+    sizes = read_record(folder)['model']
+    if model.steps_per_beat:
+        sizes |= {'dt': 60 / rnnrbm.TEMPO / model.steps_per_beat}
+    return Model('rnnrbm', 'RNN-RBM', model.params, sizes, model)
 
 
 # By the script of a run: the figures of the page, and the models that each of them needs.
@@ -185,7 +188,7 @@ def tunes_of(model: rnnrbm.RnnRbm, tunes: datasets.TuneFiles, folder: Path) -> d
                             'frames': notes(model.read(tunes.train[:1])[0], model.r)}}
     sample = folder / 'sample1.mid'
     if sample.exists():
-        roll, _ = midiread(sample, model.r, model.dt)
+        roll, _ = midiread(sample, model.r, model.dt, model.steps_per_beat)
         content['sample'] = {'title': 'made up by the script', 'frames': notes(roll, model.r)}
     return content
 
