@@ -54,7 +54,7 @@ TEMPO = 120  # beats a minute, at which tunes in beats are played when nothing e
 STEPS_TO_GENERATE = 200
 MOST_STEPS_TO_GENERATE = 10_000
 CLIP_OF_ADAM = 5.
-FEW_UPDATES = 200_000  # by which the defaults have come half of their way on Nottingham
+FEW_UPDATES = 200_000  # half of those of a default run on Nottingham
 SUBSEQUENCES_PER_CALL = 200  # between two chances to interrupt RnnRbm.train
 
 
@@ -278,6 +278,7 @@ def generate(generate: int = 2, length: int = STEPS_TO_GENERATE, primer: str | N
     check(1, generate=generate)
     check(1, MOST_STEPS_TO_GENERATE, length=length)
     check(10, 1000, tempo=TEMPO if tempo is None else tempo)
+    check(1, 128, instrument=1 if instrument is None else instrument)
     read_record(output_folder)  # is there one?
     with OutputFolder(output_folder) as output:
         names = [re.fullmatch(r'sample(\d{1,9})\.mid', name) for name in output.record['files']]
@@ -336,7 +337,6 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     seed = SEED if seed is None else seed
     settings = dict(locals())
     check(0, num_epochs=num_epochs, pretraining_epochs=pretraining_epochs, pretrain_lr=pretrain_lr)
-
     if augment and transpose:
         raise UserError('`augment` puts tunes into all keys, `transpose` into one: leave one out')
 

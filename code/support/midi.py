@@ -182,12 +182,11 @@ def midiwrite(filename: str | os.PathLike | BinaryIO, piano_roll: numpy.ndarray,
     :param filename: a path, or a file that is open for writing bytes
     :param dt: how long a time step takes, in seconds
     :param steps_per_beat: time steps in a beat; :func:`midiread` with that gives it back, too
-    :param instrument: number in the list of General MIDI, from 1, a piano; 74 is a flute
+    :param instrument: number in the list of General MIDI, from 1, a piano, to 128; 74 is a flute
     :raises UserError: when it is no piano-roll, or has so many notes that :func:`midiread` might
         refuse the file; nothing is written then
     """
     check_resolution(r, dt, steps_per_beat)
-    check(1, 128, instrument=1 if instrument is None else instrument)
     roll = numpy.asarray(piano_roll)
     if (roll.ndim != 2 or roll.shape[1] != r[1] - r[0] or len(roll) > LONGEST
             or not ((roll == 0) | (roll == 1)).all()):
