@@ -11,6 +11,7 @@ computes in seconds.
 import csv
 import json
 import shutil
+import statistics
 import sys
 import tempfile
 from collections import defaultdict
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code' / 'hmc'))
 
 from support import datasets
 from support.checkpoints import load_arrays
-from support.folders import write_json
+from support.folders import read_record, write_json
 from support.tiles import save_picture, tile_raster_images
 
 import matplotlib
@@ -101,6 +102,27 @@ def keep_record(path: Path, name: str) -> None:
         record['command'] = [word for word, before in zip(words, ['', *words], strict=False)
                              if '--output-folder' not in (word, before)]
     write_json(RESULTS / f'{name}.json', record)
+
+
+def keep_study(folder: Path) -> None:
+    """What a search has cost and found, in ``sda_search``, and how its settings, and the book's, do
+    with other seeds, in ``sda_found_1``, ``sda_book_1`` and so on."""
+    if not (folder / 'sda_search').exists():
+        return
+    trials = [read_record(path.parent) for path in folder.glob('sda_search/trial_*/run.json')]
+    finished = [trial for trial in trials if trial['status'] == 'finished']
+    best = min(finished, key=lambda trial: trial['scores']['best_validation_error'])
+    study: dict = {
+        'trials': len(trials), 'pruned': len(trials) - len(finished),
+        'minutes': sum(sum(trial['seconds'].values()) for trial in trials) / 60,
+        'best': {**best['settings'], **best['scores']}}
+    for name in ('found', 'book'):
+        runs = [read_record(path)['scores'] for path in folder.glob(f'sda_{name}_*')]
+        for score in ('best_validation_error', 'test_error'):
+            values = [run[score] for run in runs]
+            study[f'{name} {score}'] = {'mean': statistics.fmean(values),
+                                        'deviation': statistics.stdev(values), 'n': len(values)}
+    write_json(RESULTS / 'study.json', study)
 
 
 def draw_data() -> None:
@@ -270,6 +292,7 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
     IMAGES.mkdir(exist_ok=True)
     if folder is not None:
         keep_records(folder)
+        keep_study(folder)
         draw_data()
     for name in ('logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'SdA', 'DBN'):
         if (RESULTS / f'{name}.csv').exists():
