@@ -18,11 +18,13 @@ FOR_TESTS := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 # The longest files first, so that none is left for the end; the others share processes.
 LONGEST := $(patsubst %,code/test_%.py,scripts book live search rnnrbm runs rbm reproduce)
 SHORTER := $(filter-out $(LONGEST),$(wildcard code/test_*.py code/hmc/test_*.py))
-PARTS := 1 2 3 4
-part-1 := $(wordlist 1,7,$(SHORTER))
-part-2 := $(wordlist 8,14,$(SHORTER))
-part-3 := $(wordlist 15,21,$(SHORTER))
-part-4 := $(wordlist 22,99,$(SHORTER))
+PARTS := 1 2 3 4 5 6
+part-1 := $(wordlist 1,5,$(SHORTER))
+part-2 := $(wordlist 6,10,$(SHORTER))
+part-3 := $(wordlist 11,15,$(SHORTER))
+part-4 := $(wordlist 16,20,$(SHORTER))
+part-5 := $(wordlist 21,25,$(SHORTER))
+part-6 := $(wordlist 26,99,$(SHORTER))
 
 .PHONY: run reproduce test mutants doc notebooks venv lint clean $(LONGEST) $(PARTS:%=part-%)
 

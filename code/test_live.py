@@ -4,6 +4,7 @@ reader can do with them, in a browser."""
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -780,6 +781,10 @@ class TestFigures(BrowserTestCase):
         self.assertLess(sum(path.stat().st_size for path in (LIVE / 'weights').iterdir()), 4e6)
 
 
+# The others need their own figures only, which are tested with the book's models.
+QUICK_KINDS = 'convolutional_mlp', 'rbm', 'rnnrbm'
+
+
 class TestPlayground(BrowserTestCase):
     """Pages of models of one's own: dark on white, of another size, with names that HTML minds."""
 
@@ -809,7 +814,9 @@ class TestPlayground(BrowserTestCase):
     def test_every_kind_of_model(self):
         self.write_pictures()
         write_tunes(self.folder / 'tunes.zip')
-        for name, (train, settings) in self.TRAINING.items():
+        names = self.TRAINING if os.environ.get('DLT_SLOW_TESTS') else QUICK_KINDS
+        for name in names:
+            train, settings = self.TRAINING[name]
             with self.subTest(name), printed(), contextlib.redirect_stderr(io.StringIO()):
                 output = str(self.folder / name)
                 data = 'tunes.zip' if name == 'rnnrbm' else 'shapes'

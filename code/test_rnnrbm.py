@@ -470,7 +470,7 @@ class TestScript(TestCase):
                 mock.patch('rnnrbm.RnnRbm', wraps=RnnRbm) as made:
             self.train('none', num_epochs=0, pretraining_epochs=0, **settings)
         given = signature(RnnRbm).bind(*made.call_args.args, **made.call_args.kwargs).arguments
-        self.assertEqual(given, settings | {'r': R, 'dt': .3})
+        self.assertEqual(given, settings | {'r': R, 'dt': .3, 'optimiser': 'sgd'})
 
     def test_keys_and_advice(self):
         advice = 'for so little data, try --optimiser adam --augment'

@@ -16,7 +16,7 @@ from unittest import mock
 from support import command_line
 from support.errors import UserError, notice
 from support.folders import read_record
-from support.testing import CODE_FOLDER, TestCase, printed
+from support.testing import CODE_FOLDER, TestCase, printed, slow
 
 import logistic_sgd
 import mlp
@@ -145,6 +145,7 @@ class TestSearch(TestCase):
         self.assertEqual(outcome, whole)
         self.assertEqual(list(trial.intermediate_values), [1, 2, 3])
 
+    @slow
     def test_two_users_do_no_trial_twice(self):
         plan = self.plan()
         ours, theirs = Trials(plan, 5), Trials(plan, 5)
@@ -158,6 +159,7 @@ class TestSearch(TestCase):
         self.assertEqual([ours.next() for _ in range(3)], [1, 4, None])
         self.assertEqual(len(plan.study().trials), 5)
 
+    @slow
     def test_the_seed_decides_what_is_drawn_however_often_it_is_interrupted(self):
         def drawn(folder, often, seed=0, sampler='tpe'):
             plan = self.plan(folder=folder, seed=seed, sampler=sampler)
@@ -286,6 +288,7 @@ class TestStudies(TestCase):
                                           '--fixed', 'n_epochs=9'), 1)
         self.assertIn('cannot resume the study', errors)
 
+    @slow
     def test_a_cluster_that_exists(self):
         import distributed
 
