@@ -466,11 +466,14 @@ class TestScript(TestCase):
     def test_settings_reach_the_model(self):
         settings = {'n_hidden': 9, 'n_hidden_recurrent': 7, 'lr': .03, 'steps_per_beat': 3, 'k': 2,
                     'momentum': .25, 'clip': 3., 'learn_u0': True, 'transpose': True, 'seed': 5}
-        with mock.patch('rnnrbm.write_samples'), \
-                mock.patch('rnnrbm.RnnRbm', wraps=RnnRbm) as made:
-            self.train('none', num_epochs=0, pretraining_epochs=0, **settings)
-        given = signature(RnnRbm).bind(*made.call_args.args, **made.call_args.kwargs).arguments
-        self.assertEqual(given, settings | {'r': R, 'dt': .3, 'optimiser': 'sgd'})
+        for others in ({'optimiser': 'sgd', 'dt': .3},
+                       {'optimiser': 'rmsprop', 'momentum': 0., 'steps_per_beat': None, 'dt': .2}):
+            with mock.patch('rnnrbm.write_samples'), \
+                    mock.patch('rnnrbm.RnnRbm', wraps=RnnRbm) as made:
+                self.train(others['optimiser'], num_epochs=0, pretraining_epochs=0,
+                           **settings | others)
+            given = signature(RnnRbm).bind(*made.call_args.args, **made.call_args.kwargs).arguments
+            self.assertEqual(given, settings | others | {'r': R})
 
     def test_keys_and_advice(self):
         advice = 'for so little data, try --optimiser adam --augment'
