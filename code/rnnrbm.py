@@ -302,7 +302,8 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
           overwrite: bool = False) -> training.Result:
     """Train an RNN-RBM on MIDI files, and let it make up two tunes.
 
-    A model that is trained makes up more of them with --generate 5, and the output folder.
+    A model that is trained makes up more of them with --generate 5, and the output folder; what
+    else can be said then, --generate 5 --help tells.
 
     For example::
 
