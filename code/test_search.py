@@ -253,6 +253,7 @@ class TestStudies(TestCase):
         return [(trial.number, trial.state.name, trial.params, trial.value,
                  trial.intermediate_values) for trial in study.trials]
 
+    @slow
     def test_killed_workers_and_clients_change_nothing(self):
         output, errors = self.ended(self.begin(*self.SEARCH, '--output-folder', 'whole'))
         self.assertRegex(errors, r'\AThe code for file search.py ran for .*\n\Z')
