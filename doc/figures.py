@@ -9,9 +9,7 @@ computes in seconds.
 """
 
 import csv
-import json
 import shutil
-import statistics
 import sys
 import tempfile
 from collections import defaultdict
@@ -22,15 +20,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code'))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'code' / 'hmc'))
 
-from support import datasets
+from support import checkpoints, datasets
 from support.checkpoints import load_arrays
-from support.folders import read_record, write_json
 from support.tiles import save_picture, tile_raster_images
 
+import experiments
 import matplotlib
 import numpy
 import pytensor as theano
 import pytensor.tensor as T
+import records
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -38,23 +37,16 @@ from PIL import Image
 
 import ais
 import convolution_demo
+import dA
 import gaussian
 import hmc
+import stacked
 from rbm import RBM
-from reproduce import JOBS
 
 HERE = Path(__file__).resolve().parent
 IMAGES, RESULTS = HERE / 'images', HERE / 'results'
 BLUE, ORANGE, GREY = '#3a6ea5', '#c8642b', '#8a97a3'
 
-# The output folder of each script, by the name of its record.
-RUNS = {name: job.output for name, job in JOBS.items() if job.is_training}
-# Further records, as the scripts have written them.
-RECORDS = {'ais_cd1': 'rbm_cd1/ais.json', 'ais_pcd15': 'rbm_pcd15/ais.json',
-           'ais_cd25': 'rbm_cd25/ais.json', 'ais_dbn': 'DBN_output/ais.json',
-           'rnnrbm_evaluation': 'rnnrbm_output/evaluation_test.json',
-           'rnnrbm_best': 'rnnrbm_best/run.json',
-           'rnnrbm_best_evaluation': 'rnnrbm_best/evaluation_test.json'}
 # Pictures that the scripts themselves have drawn.
 PICTURES = {'filters_corruption_0.png': 'dA_plots/filters_corruption_0.png',
             'filters_corruption_30.png': 'dA_plots/filters_corruption_30.png',
@@ -72,16 +64,8 @@ OLD_RNNRBM = {1: -15.03, 2: -10.49, 3: -10.24, 4: -10.14, 5: -9.70, 6: -8.60, 7:
               9: -8.21, 10: -8.17, 200: -4.7}
 
 
-def keep_records(folder: Path) -> None:
-    """Copy settings, scores and histories of finished runs, and the pictures that they drew."""
-    for name, output in RUNS.items():
-        path = folder / output / 'run.json'
-        if path.exists() and json.loads(path.read_text(encoding='utf-8'))['status'] == 'finished':
-            keep_record(path, name)
-            shutil.copyfile(folder / output / 'history.csv', RESULTS / f'{name}.csv')
-    for name, path in RECORDS.items():
-        if (folder / path).exists():
-            keep_record(folder / path, name)
+def keep_pictures(folder: Path) -> None:
+    """Copy the pictures that finished runs drew."""
     for name, path in PICTURES.items():
         if (folder / path).exists():
             shutil.copyfile(folder / path, IMAGES / name)
@@ -90,39 +74,6 @@ def keep_records(folder: Path) -> None:
         W = next(array for array in load_arrays(logistic).values() if array.ndim == 2)
         save_picture(IMAGES / 'logreg_filters.png',
                      tile_raster_images(W.T, (28, 28), (2, 5), tile_spacing=(1, 1)))
-
-
-def keep_record(path: Path, name: str) -> None:
-    """Copy a record, but for the process that wrote it, which says whose machine it was, and for
-    where the command wrote and that it went on, which change nothing in what comes out."""
-    record = json.loads(path.read_text(encoding='utf-8'))
-    record.pop('process', None)
-    if 'command' in record:
-        words = [word for word in record['command'] if word != '--resume']
-        record['command'] = [word for word, before in zip(words, ['', *words], strict=False)
-                             if '--output-folder' not in (word, before)]
-    write_json(RESULTS / f'{name}.json', record)
-
-
-def keep_study(folder: Path) -> None:
-    """What a search has cost and found, in ``sda_search``, and how its settings, and the book's, do
-    with other seeds, in ``sda_found_1``, ``sda_book_1`` and so on."""
-    if not (folder / 'sda_search').exists():
-        return
-    trials = [read_record(path.parent) for path in folder.glob('sda_search/trial_*/run.json')]
-    finished = [trial for trial in trials if trial['status'] == 'finished']
-    best = min(finished, key=lambda trial: trial['scores']['best_validation_error'])
-    study: dict = {
-        'trials': len(trials), 'pruned': len(trials) - len(finished),
-        'minutes': sum(sum(trial['seconds'].values()) for trial in trials) / 60,
-        'best': {**best['settings'], **best['scores']}}
-    for name in ('found', 'book'):
-        runs = [read_record(path)['scores'] for path in folder.glob(f'sda_{name}_*')]
-        for score in ('best_validation_error', 'test_error'):
-            values = [run[score] for run in runs]
-            study[f'{name} {score}'] = {'mean': statistics.fmean(values),
-                                        'deviation': statistics.stdev(values), 'n': len(values)}
-    write_json(RESULTS / 'study.json', study)
 
 
 def draw_data() -> None:
@@ -135,6 +86,61 @@ def draw_data() -> None:
         rows.append(tile_raster_images(images[first], data.image_shape, (1, 10), (1, 1),
                                        scale_rows_to_unit_interval=False))
     save_picture(IMAGES / 'data.png', numpy.vstack([rows[0], 0 * rows[0][:4], rows[1]]))
+
+
+def draw_restored(folder: Path) -> None:
+    """Test digits, with 30 % of their pixels masked, and as the denoising model restores them."""
+    model = checkpoints.load(str(folder / 'dA_plots'), dA.build)
+    images, labels = datasets.read('mnist').test
+    whole = images[[numpy.flatnonzero(labels == label)[0] for label in range(10)]]
+    damaged = whole * (numpy.random.RandomState(0).uniform(size=whole.shape) > 0.3)
+    restore = theano.function(
+        [model.x], model.get_reconstructed_input(model.get_hidden_values(model.x)))
+    restored = numpy.asarray(restore(damaged.astype(whole.dtype)))
+    save_picture(IMAGES / 'restored.png', tile_raster_images(
+        numpy.concatenate([whole, damaged, restored]), (28, 28), (3, 10), (1, 1),
+        scale_rows_to_unit_interval=False))
+
+
+def draw_exciting(folder: Path) -> None:
+    """For some units of each layer of the SdA, the test images that excite them most."""
+    network = checkpoints.load(str(folder / 'SdA_output'), stacked.build)
+    images, _ = datasets.read('mnist').test
+    figure = Figure(figsize=(6, 6.8), layout='constrained')
+    for i, (panel, layer) in enumerate(zip(figure.subplots(3), network.sigmoid_layers,
+                                           strict=True)):
+        activities = numpy.asarray(theano.function([network.x], layer.output)(images))
+        # Units that are on for some images and off for others, at even distances.
+        varied = numpy.flatnonzero(activities.std(axis=0) > 0.2)
+        units = varied[numpy.linspace(0, len(varied) - 1, 4).astype(int)]
+        best = numpy.argsort(-activities[:, units], axis=0)[:12].T.ravel()
+        panel.imshow(tile_raster_images(images[best], (28, 28), (4, 12), (1, 1),
+                                        scale_rows_to_unit_interval=False), cmap='gray')
+        panel.set(xticks=[], yticks=[], title=f'layer {i}')
+    save(figure, 'sda_units')
+
+
+def draw_walk() -> None:
+    """One coordinate of a Gaussian of ten dimensions along two chains, by evaluations."""
+    rng = numpy.random.RandomState(3)
+    mean, cov = gaussian.gaussian_target(rng, 10)
+    start = rng.multivariate_normal(mean, cov, size=1)
+    n = 2000
+    walk = experiments.random_walk(rng, start, mean, cov, n)
+    sampler = hmc.HMC_sampler.new_from_shared_positions(
+        hmc.sharedX(start, 'positions'), gaussian.gaussian_energy(mean, cov), 0.1,
+        stepsize_max=1., n_steps=20)
+    sampler.sample(500)
+    moves = sampler.sample(n // 20).positions
+    figure = Figure(figsize=(8, 3.4), layout='constrained')
+    panels = figure.subplots(2, sharex=True, sharey=True)
+    panels[0].plot(range(20, n + 1, 20), moves[:, 0, 0], '.-', color=BLUE, linewidth=0.8)
+    panels[1].plot(range(1, n + 1), walk[:, 0, 0], color=ORANGE, linewidth=0.8)
+    for panel, title in zip(panels, ('Hybrid Monte Carlo', 'random walk'), strict=True):
+        panel.spines[['top', 'right']].set_visible(False)
+        panel.set(title=title, ylabel='$s_1$')
+    panels[1].set_xlabel('gradients, or energies')
+    save(figure, 'hmc_walk')
 
 
 def draw_overview() -> None:
@@ -291,9 +297,14 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
     """
     IMAGES.mkdir(exist_ok=True)
     if folder is not None:
-        keep_records(folder)
-        keep_study(folder)
+        records.keep_records(folder)
+        records.keep_seeds(folder)
+        records.keep_study(folder)
+        keep_pictures(folder)
         draw_data()
+        for output, draw_model in (('dA_plots', draw_restored), ('SdA_output', draw_exciting)):
+            if (folder / output / 'model.npz').exists():
+                draw_model(folder)
     for name in ('logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'SdA', 'DBN'):
         if (RESULTS / f'{name}.csv').exists():
             draw_errors(name)
@@ -303,6 +314,7 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
     draw_overview()
     draw_annealing()
     draw_trajectories()
+    draw_walk()
     with tempfile.TemporaryDirectory() as output:  # an output folder holds nothing else
         convolution_demo.edges(output_folder=output)
         shutil.copyfile(Path(output) / 'edges.png', IMAGES / 'edges.png')

@@ -8,12 +8,14 @@ wrote them, and ``theano.json``, what the old book and its scripts reported.
     :measured:`ais_cd1 nats/log Z/value .1f`  a number of another record
     .. results::                            the table of all runs
     .. speed::                              the table of ``benchmark.py``
+    .. outcome:: codes                      what an experiment of ``experiments.py`` has found
     .. chapters::                           the table of chapters
     .. live:: classify                      a figure that runs in the page, of ``doc/live``
 """
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 from docutils import nodes
@@ -63,17 +65,55 @@ class Results(Directive):
     """The table of all runs: what the old book reported, and what was measured here."""
 
     def run(self) -> list[nodes.Node]:
-        old = json.loads((RESULTS / 'theano.json').read_text(encoding='utf-8'))
+        old, seeds = record('theano'), record('seeds')
+        self.state.document.settings.env.note_dependency(str(RESULTS / 'seeds.json'))
         rows = []
         for script, told in old.items():
             self.state.document.settings.env.note_dependency(str(RESULTS / f'{script}.json'))
             if not (RESULTS / f'{script}.json').exists():
                 continue
-            run = record(script)
+            run, others = record(script), seeds.get(script, [])
             rows.append([f'python code/{" ".join(run["command"])}', told['result'],
-                         summary([run['scores']]), told['minutes'], f'{minutes(run):.1f}'])
-        return [table(['command', 'the old book', 'measured here', 'minutes then',
+                         summary([run['scores']]),
+                         f'{summary(others)} ({len(others)} seeds)' if others else '–',
+                         told['minutes'], f'{minutes(run):.1f}'])
+        return [table(['command', 'the old book', 'measured here', 'over seeds', 'minutes then',
                        'minutes now'], rows)]
+
+
+class Outcome(Directive):
+    """What an experiment has found: means over its seeds, and standard deviations.
+
+    The argument is the name of the experiment; ``digits`` are those after the point.
+    """
+
+    required_arguments = 1
+    option_spec = {'digits': directives.nonnegative_int}
+
+    def run(self) -> list[nodes.Node]:
+        name, digits = f'try_{self.arguments[0]}', self.options.get('digits', 2)
+        self.state.document.settings.env.note_dependency(str(RESULTS / f'{name}.json'))
+        if not (RESULTS / f'{name}.json').exists():
+            return [self.state.document.reporter.error(f'there is no record {name}',
+                                                       line=self.lineno)]
+        found = record(name)
+        first, *_ = found['rows'].values()
+        rows = [[row, *(spread(values, digits) for values in columns.values())]
+                for row, columns in found['rows'].items()]
+        n_seeds = len(next(iter(first.values())))
+        source = nodes.paragraph(classes=['source'])
+        source += [nodes.literal(text=found['command']),
+                   nodes.Text(f', {found["minutes"]:.0f} minutes'
+                              if found['minutes'] >= 1 else ', less than a minute')]
+        if n_seeds > 1:
+            source += nodes.Text(f'; mean and standard deviation of {n_seeds} seeds')
+        return [table(['', *first], rows), source]
+
+
+def spread(values: list[float], digits: int) -> str:
+    """The mean of some numbers, and their standard deviation if there are several."""
+    text = f'{statistics.fmean(values):.{digits}f}'.replace('-', '\N{MINUS SIGN}')
+    return f'{text} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else text
 
 
 class Chapters(Directive):
@@ -159,7 +199,7 @@ def add_scripts(app: Sphinx, pagename: str, templatename: str, context: dict,
 
 
 def table(head: list[str], rows: list[list[str]]) -> nodes.table:
-    """A table whose first column is code."""
+    """A table; what is a command or an option in its first column is set as code."""
     result = nodes.table()
     group = nodes.tgroup(cols=len(head))
     group += [nodes.colspec(colwidth=1) for _ in head]
@@ -168,8 +208,8 @@ def table(head: list[str], rows: list[list[str]]) -> nodes.table:
         line = nodes.row()
         for column, cell in enumerate(cells):
             paragraph = nodes.paragraph()
-            paragraph += (nodes.literal(text=cell) if column == 0 and part is body
-                          else nodes.Text(cell))
+            is_code = column == 0 and part is body and ('--' in cell or cell.startswith('python'))
+            paragraph += nodes.literal(text=cell) if is_code else nodes.Text(cell)
             line += nodes.entry('', paragraph)
         part += line
     group += [header, body]
@@ -182,6 +222,7 @@ def setup(app: Sphinx) -> dict:
     app.add_role('measured', measured_role)
     app.add_directive('results', Results)
     app.add_directive('speed', Speed)
+    app.add_directive('outcome', Outcome)
     app.add_directive('chapters', Chapters)
     app.add_directive('live', Live)
     app.connect('html-page-context', add_scripts)
