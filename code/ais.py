@@ -43,7 +43,7 @@ import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
 from scipy.special import expit, logsumexp
 
-from rbm import RBM, base_rate_biases
+from rbm import RBM
 
 ENUMERABLE = 20  # units in the smaller layer, up to which Z is summed exactly
 TEMPERATURES_PER_CALL = 100  # between two movements of the progress bar

@@ -312,7 +312,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
 
     :param lr: length of a step down the gradient
     :param num_epochs: passes through the tunes
-    :param dataset: Nottingham when left out; a folder or a zip of MIDI files, or tunes
+    :param dataset: Nottingham when left out; a folder or a zip of MIDI files, tunes or chorales
     :param batch_size: frames in a subsequence; backpropagation goes back no further
     :param n_hidden: number of hidden units of the RBMs
     :param n_hidden_recurrent: number of units of the recurrent network

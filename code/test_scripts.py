@@ -61,7 +61,7 @@ FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.pn
 
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution', 'optimisers',
-         'folders', 'digits', 'download', 'photos', 'pictures', 'parquet', 'tunes', 'midi', 'audio',
+         'folders', 'digits', 'download', 'chorales', 'photos', 'pictures', 'parquet', 'tunes', 'midi', 'audio',
          'datasets', 'checkpoints', 'likeness', 'training', 'sequences', 'estimates',
          'command_line', 'tiles', 'testing', 'utils', 'hmc', 'gaussian', 'logistic_sgd',
          'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'vae',

@@ -44,6 +44,7 @@ from pathlib import Path
 from typing import Any
 
 from support import pictures, tunes
+from support.chorales import make_chorales
 from support.digits import VERSION, make_digits
 from support.download import DownloadError, downloaded
 from support.errors import UserError, notice
@@ -435,11 +436,12 @@ def find_tunes(dataset: str | os.PathLike | None = None) -> TuneFiles:
 
     :param dataset: as for `read`, but of a folder or a zip of MIDI files, with folders `train`,
         `valid` and `test` or without. In place of MNIST there is `Nottingham`, and in place of
-        `digits` there are `tunes`, which the project composes itself.
+        `digits` there are `tunes`, which the project composes itself. `chorales` are Bach's, if
+        music21 is installed.
     :raises UserError: for a collection that is not found, or holds no MIDI file
     """
     return named(dataset, {'Nottingham': find_nottingham, 'Nottingham.zip': find_nottingham,
-                           'tunes': own_tunes}, tunes_at)
+                           'tunes': own_tunes, 'chorales': find_chorales}, tunes_at)
 
 
 def find_nottingham() -> TuneFiles:
@@ -448,6 +450,11 @@ def find_nottingham() -> TuneFiles:
     with (contextlib.nullcontext(path) if path
           else downloaded('Nottingham.zip', DATA_FOLDER)) as path:
         return tunes_at(path)
+
+
+def find_chorales() -> TuneFiles:
+    """The folder `chorales` in the search folders, or a new one in `data/`."""
+    return tunes_at(find('chorales') or make_chorales(DATA_FOLDER / 'chorales'))
 
 
 def tunes_at(path: Path) -> TuneFiles:
