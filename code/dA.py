@@ -92,6 +92,10 @@ class AutoEncoder:
         """
         return T.sigmoid(self.get_reconstruction_activation(hidden))
 
+    def reconstruct(self, x: T.TensorVariable) -> T.TensorVariable:
+        """What comes back of images, (batch_size, n_visible) as they are."""
+        return self.get_reconstructed_input(self.get_hidden_values(x))
+
     def get_cost(self, seen: T.TensorVariable) -> T.TensorVariable:
         """Cross-entropy in nats between the input and its reconstruction from what was seen.
 

@@ -11,7 +11,6 @@ that the model was trained on is classified, too, but with a notice (:mod:`suppo
 Classes that have names in the data set are called by them.
 """
 
-import importlib.util
 import math
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from support import checkpoints, command_line, datasets, likeness
 from support.digits import SIDE
 from support.errors import UserError, choose, notice
 from support.folders import read_record
+from support.own_scripts import builder_of
 from support.photos import image_files, read_digit, read_image
 from support.tiles import save_with_words
 
@@ -40,23 +40,6 @@ BUILDERS: dict[str, Callable[..., logistic_sgd.Classifier]] = {
 }
 
 
-def builder_in(script: Path) -> Callable[..., logistic_sgd.Classifier]:
-    """The function ``build`` of a script of the user's own, which is run as a module for it.
-
-    :raises UserError: when there is none
-    """
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    if spec is None or spec.loader is None or not script.is_file():
-        raise UserError(f'`script` is {script}, which is no Python file: name the script that '
-                        'trained the model')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, 'build'):
-        raise UserError(f'{script} has no function `build`: write one that makes a model from the '
-                        'sizes in the record, as in the chapters')
-    return module.build
-
-
 def load_classifier(output_folder: str, script: Path | None = None
                     ) -> tuple[logistic_sgd.Classifier, tuple[int, int], list[str]]:
     """The model that a run left in its folder, the shape of its images, the names of its classes.
@@ -64,12 +47,9 @@ def load_classifier(output_folder: str, script: Path | None = None
     :param script: that has trained it, where this is none of the chapters
     :raises UserError: when the folder holds no run of a supervised script
     """
+    classifier = checkpoints.load(
+        output_folder, builder_of(output_folder, BUILDERS, 'classifier', script))
     record = read_record(output_folder)
-    if script is None and record['script'] not in BUILDERS:
-        raise UserError(f'{output_folder} holds a run of {record["script"]}.py, which is no '
-                        'classifier of the chapters: for one of your own, name its `script`')
-    classifier = checkpoints.load(output_folder, BUILDERS[record['script']] if script is None
-                                  else builder_in(script))
     sizes = record['model']
     n_pixels = sizes.get('n_in') or sizes.get('n_ins') or math.prod(sizes.get('image_shape', [0]))
     n_classes = sizes.get('n_out') or sizes.get('n_outs')

@@ -39,6 +39,7 @@ import numpy
 import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
+from scipy.special import expit
 
 from logistic_sgd import SharedDataSets, load_data
 
@@ -124,6 +125,19 @@ class RBM:
         """A Gibbs step from v to v: activation, probability and sample of h, then of v."""
         h1 = self.sample_h_given_v(v0_sample)
         return [*h1, *self.sample_v_given_h(h1[-1])]
+
+    def reconstruct(self, v: T.TensorVariable) -> T.TensorVariable:
+        """What comes back of images, (n_examples, n_visible), by way of P(h = 1 | v)."""
+        return self.propdown(self.propup(v)[1])[1]
+
+    def sample(self, rng: numpy.random.RandomState, n: int) -> numpy.ndarray:
+        """P(v = 1 | h) after 5,000 Gibbs steps of chains that begin with independent pixels.
+
+        :return: floatX (n, n_visible)
+        """
+        self.theano_rng = draws.RandomStreams(rng.randint(2 ** 30))
+        probable = expit(numpy.asarray(self.vbias.get_value()))
+        return Sampler(self, rng.uniform(size=(n, self.n_visible)) < probable).advance(5000)
 
     def get_cost_updates(self, lr: T.TensorVariable | float = 0.1,
                          persistent: SharedVariable | None = None, k: int = 1,

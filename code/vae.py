@@ -90,6 +90,17 @@ class VAE:
         """Activations of the pixels, (..., n_visible), from codes, (..., n_latent)."""
         return through(self.decoder, z)
 
+    def reconstruct(self, v: T.TensorVariable) -> T.TensorVariable:
+        """Grey levels that the mean code of each image means, (batch_size, n_visible)."""
+        mean, _ = self.encode(v)
+        return T.sigmoid(self.decode(mean))
+
+    def sample(self, rng: numpy.random.RandomState, n: int) -> numpy.ndarray:
+        """Grey levels that codes drawn from N(0, I) mean, floatX (n, n_visible)."""
+        z = T.matrix('z')
+        codes = rng.normal(size=(n, self.n_latent)).astype(theano.config.floatX)
+        return numpy.asarray(theano.function([z], T.sigmoid(self.decode(z)))(codes))
+
     def get_log_p_v_given_z(self, v: T.TensorVariable, z: T.TensorVariable) -> T.TensorVariable:
         """log p(v|z) in nats, (..., batch_size), for codes of (..., batch_size, n_latent)."""
         # log sigmoid(a) is a - softplus(a), which stays finite where sigmoid(a) is rounded to 0.
@@ -206,19 +217,11 @@ def train(learning_rate: float = 0.001, training_epochs: int = 100, dataset: str
             scores = {'test_bound': test(), 'test_log_likelihood': estimate()}
             print('of the test set: lower bound {test_bound:.2f} nats, log-likelihood about '
                   '{test_log_likelihood:.2f}'.format(**scores))
-        save_samples(run.file('samples.png'), vae, rng, data.image_shape)
+        save_picture(run.file('samples.png'), tile_raster_images(
+            vae.sample(rng, 100), data.image_shape, (10, 10), (1, 1),
+            scale_rows_to_unit_interval=False))
         run.finish(scores)
         return training.result(run, vae, scores)
-
-
-def save_samples(path: Any, vae: VAE, rng: numpy.random.RandomState,
-                 image_shape: tuple[int, int], n: int = 10) -> None:
-    """Write a picture of n x n images: the grey levels that codes drawn from N(0, I) mean."""
-    z = T.matrix('z')
-    codes = rng.normal(size=(n * n, vae.n_latent)).astype(theano.config.floatX)
-    images = theano.function([z], T.sigmoid(vae.decode(z)))(codes)
-    save_picture(path, tile_raster_images(numpy.asarray(images), image_shape, (n, n), (1, 1),
-                                          scale_rows_to_unit_interval=False))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,55 @@
+"""Let a trained model draw: an RBM, a variational auto-encoder, or one of your own.
+
+The model is what a script left in its output folder. One of your own has to offer two things: its
+script a function ``build`` that takes the sizes in the record of the run, and the model a method
+``sample`` that takes a ``numpy.random.RandomState`` and a number n, and gives n images,
+(n, n_visible) in [0, 1].
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from support import command_line
+from support.errors import check
+from support.folders import OutputFolder
+from support.tiles import save_picture, tile_raster_images
+
+import numpy
+
+import rbm
+import vae
+from reconstruct import load_model
+
+BUILDERS: dict[str, Callable[..., Any]] = {'rbm': rbm.build, 'vae': vae.build}
+COLUMNS = 10
+
+
+def sample(output_folder: str, n: int = 100, seed: int = 0,
+           script: Path | None = None) -> numpy.ndarray:
+    """Write a picture, drawn.png, of images that the model has drawn.
+
+    For example::
+
+        python code/sample.py --output-folder vae_output
+        python code/sample.py --output-folder my_output --script my.py --n 30
+
+    :param output_folder: of a run of rbm.py or vae.py
+    :param n: number of images
+    :param seed: of the draws
+    :param script: of your own that has trained the model; its function build is called
+    :return: the images, (n, n_visible)
+    """
+    check(1, n=n)
+    model, shape = load_model(output_folder, BUILDERS, 'sample', script)
+    drawn = numpy.asarray(model.sample(numpy.random.RandomState(seed), n))
+    with OutputFolder(output_folder) as output:
+        path = output.file('drawn.png')
+        save_picture(path, tile_raster_images(drawn, shape, (-(-n // COLUMNS), min(n, COLUMNS)),
+                                              (1, 1), scale_rows_to_unit_interval=False))
+    print(f'the picture is {path}')
+    return drawn
+
+
+if __name__ == '__main__':
+    command_line.main(sample)
