@@ -150,6 +150,14 @@ class TestScripts(TestCase):
                                    '--resume', '--overwrite'):
                         self.assertIn(option, text)
 
+    def test_completion_of_options(self):
+        script = (f'source <({sys.executable} code/mlp.py --tyro-print-completion bash); '
+                  'COMP_WORDS=(mlp --n-); COMP_CWORD=1; _tyro_code_mlp_py; '
+                  'echo "${COMPREPLY[@]}"')
+        done = subprocess.run(['bash', '-c', script], cwd=CODE_FOLDER.parent, text=True,
+                              capture_output=True)
+        self.assertEqual((done.stdout.split(), done.stderr), (['--n-epochs', '--n-hidden'], ''))
+
     def test_mistakes_end_in_one_line(self):
         broken = self.folder / 'broken.npz'
         broken.write_bytes(b'no archive')
