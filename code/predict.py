@@ -11,6 +11,7 @@ that the model was trained on is classified, too, but with a notice (:mod:`suppo
 Classes that have names in the data set are called by them.
 """
 
+import functools
 import math
 import sys
 from collections.abc import Callable
@@ -93,6 +94,25 @@ def find_images(images: tuple[Path, ...]) -> list[tuple[Path, bytes | None]]:
     return found
 
 
+def readable_images(files: list[tuple[Path, bytes | None]], read: Callable[..., numpy.ndarray]
+                    ) -> tuple[list[Path], numpy.ndarray]:
+    """The files that can be read, and their pixels, (n_images, n_in); a notice of the others.
+
+    :raises UserError: when it is none of them
+    """
+    found = []
+    for name, content in files:
+        try:
+            found.append((name, read(name, content=content)))
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            notice(f'left out: {error}')
+    if not found:
+        raise UserError(f'none of the {len(files)} images can be read')
+    return [name for name, _ in found], numpy.array([pixels for _, pixels in found])
+
+
 def predict_images(classifier: logistic_sgd.Classifier, rows: numpy.ndarray, names: list[Path],
                    classes: list[str], known: likeness.Likeness) -> tuple[numpy.ndarray, list[str]]:
     """Print the two most probable classes of each image, and a notice where it is a strange one.
@@ -145,17 +165,17 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
                             f'model was trained on {image_shape[0]} x {image_shape[1]}: set it to '
                             'none')
         files = find_images(images)
-        names = [name for name, content in files]
         if show and not show.parent.is_dir():
             raise UserError(f'`show` is {show}, but there is no folder {show.parent}: make it')
-        if show in names:
+        if show in [name for name, content in files]:
             raise UserError(f'`show` is {show}, which is one of the images: give another name')
-        rows = numpy.array([read_digit(*file) if is_digit
-                            else read_image(file[0], image_shape, invert, file[1])
-                            for file in files])
+        names, rows = readable_images(files, read_digit if is_digit else functools.partial(
+            read_image, image_shape=image_shape, invert=invert))
         predicted, answers = predict_images(classifier, rows, names, classes, known)
         if show:
             save_with_words(show, rows, image_shape, answers)
+        if len(rows) < len(files):
+            raise UserError(f'{len(files) - len(rows)} of {len(files)} images were left out')
         return predicted
     if show:
         raise UserError('`show` is for image files: give some as `images`')

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import unittest
 import warnings
 import zipfile
@@ -364,8 +365,9 @@ class ContentTest(DataTest):
                      integers.reshape(-1, 28, 28)):
             data = datasets.read(self.write_pickle([(form, y[:, None]), *self.triple[1:]]))
             self.equal(data, self.triple)
-        data = datasets.read(self.write_pickle([(x > 0.5, y), *self.triple[1:]]))
-        self.assertEqual(data.train[0].max(), 1.0)
+        for black_and_white in (x > 0.5, (x > 0.5).astype('uint8')):
+            data = datasets.read(self.write_pickle([(black_and_white, y), *self.triple[1:]]))
+            self.assertEqual(set(data.train[0].ravel()), {0., 1.})
 
     def test_shapes_and_classes(self):
         x, y = numpy.zeros((4, 2, 8)), numpy.array([0, 1, 1, 3])
@@ -517,6 +519,10 @@ class TunesTest(DataTest):
                          [['a.MID', 'b.mid'], [], []])
 
     def test_own_tunes(self):
+        with mock.patch.dict(sys.modules, {'music21': None}), \
+                mock.patch('support.datasets.find', lambda name: None), \
+                self.assertRaisesRegex(UserError, 'the chorales come with music21: pip install'):
+            datasets.find_tunes('chorales')
         files = datasets.find_tunes('tunes')
         for paths, rolls in zip((files.train, files.valid, files.test), self.small, strict=True):
             for path, roll in zip(paths, rolls, strict=True):

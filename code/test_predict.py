@@ -191,6 +191,20 @@ class TestPhotos(TestCase):
         self.assertEqual(again.tolist(), [predicted[3]])
         self.assertRegex(lines[0], r'^standard input: \d, with probability')
 
+    def test_one_photo_of_several_cannot_be_read(self):
+        blank, show = self.folder / 'blank.png', self.folder / 'seen.png'
+        Image.new('L', (300, 200), 220).save(blank)
+        with printed() as out, contextlib.redirect_stderr(io.StringIO()) as errors, \
+                self.assertRaisesRegex(UserError, '1 of 3 images were left out'):
+            predict.predict(self.run_folder, (self.files[0], blank, self.files[1]), show=show)
+        self.assertEqual(len(out.getvalue().splitlines()), 2)
+        self.assertIn(f'NOTICE: left out: {blank} shows no ink', errors.getvalue())
+        with Image.open(show) as picture:
+            self.assertEqual(picture.size[1], 2 * 84)
+        with contextlib.redirect_stderr(io.StringIO()), \
+                self.assertRaisesRegex(UserError, 'none of the 2 images can be read'):
+            predict.predict(self.run_folder, (blank, blank))
+
     def test_picture_of_what_the_model_saw(self):
         show = self.folder / 'seen.png'
         self.predict(self.files[0], self.files[3], show=show)

@@ -147,7 +147,7 @@ class TestFolder(RunCase):
         file = self.folder / 'file'
         file.write_text('')
         for folder in (file, file / 'below'):
-            self.assert_user_error('cannot write into the output folder .*`output_folder`',
+            self.assert_user_error('cannot write into the output folder .*choose another folder',
                                    OutputFolder(folder).__enter__)
         self.assert_user_error('there is no .*nowhere.run.json', read_record,
                                self.folder / 'nowhere')

@@ -262,18 +262,21 @@ def steps_a_move(folder: Path, seed: int) -> Table:
     for dim in (2, 10, 50):
         rng = numpy.random.RandomState(seed)
         mean, cov = gaussian.gaussian_target(rng, dim)
+        energy = gaussian.gaussian_energy(mean, cov)
         start = rng.multivariate_normal(mean, cov, size=200)
-        positions = hmc.sharedX(start, 'positions')
-        settings: dict[str, Any] = {'n_steps': 20, 'stepsize_max': 1., 'seed': seed}
-        sampler = hmc.HMC_sampler.new_from_shared_positions(
-            positions, gaussian.gaussian_energy(mean, cov), 0.1, **settings)
-        sampler.sample(500)
-        sampler = hmc.HMC_sampler.new_from_shared_positions(
-            positions, gaussian.gaussian_energy(mean, cov), float(sampler.stepsize.get_value()),
-            stepsize_inc=1., stepsize_dec=1., **settings)
-        table[f'{dim} dimensions'] = {
-            'Hybrid Monte Carlo': effective(sampler.sample(500).positions, cov) / 500 / 20 * 1000,
-            'random walk': effective(random_walk(rng, start, mean, cov, 10_000), cov) / 10}
+        row = {}
+        for n_steps in (5, 20):
+            positions = hmc.sharedX(start, 'positions')
+            settings: dict[str, Any] = {'n_steps': n_steps, 'stepsize_max': 1., 'seed': seed}
+            sampler = hmc.HMC_sampler.new_from_shared_positions(positions, energy, 0.1, **settings)
+            sampler.sample(500)
+            sampler = hmc.HMC_sampler.new_from_shared_positions(
+                positions, energy, float(sampler.stepsize.get_value()), stepsize_inc=1.,
+                stepsize_dec=1., **settings)
+            row[f'{n_steps} leapfrog steps a move'] = effective(
+                sampler.sample(500).positions, cov) / 500 / n_steps * 1000
+        walk = random_walk(rng, start, mean, cov, 10_000)
+        table[f'{dim} dimensions'] = row | {'random walk': effective(walk, cov) / 10}
     return table
 
 
@@ -299,12 +302,13 @@ def random_walk(rng: numpy.random.RandomState, start: numpy.ndarray, mean: numpy
 
 
 def effective(positions: numpy.ndarray, cov: numpy.ndarray) -> float:
-    """How many independent draws would give the mean as precisely as a chain has, in the worst
-    direction: the variance of the target over that of the means of independent chains."""
+    """How many independent draws would give the mean as precisely as a chain has: the variance of
+    the target over that of the means of independent chains, both summed over the dimensions.
+
+    :param positions: (n, n_chains, dim)
+    """
     means = positions.mean(axis=0, dtype='float64')
-    _, directions = numpy.linalg.eigh(cov)
-    return float(numpy.min(numpy.diag(directions.T @ cov @ directions)
-                           / numpy.var(means @ directions, axis=0, ddof=1)))
+    return float(numpy.trace(cov) / numpy.var(means, axis=0, ddof=1).sum())
 
 
 def start_of_annealing(folder: Path, seed: int) -> Table:

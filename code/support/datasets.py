@@ -14,11 +14,11 @@
 
 Another format takes a function that gives the arrays as they are stored, and a line in `READERS`.
 
-Images are (n, n_in) or (n, height, width): integers from 0 to 255, which are divided by 256, or
-floats from 0 to 1. With a last axis of 3 colours, they become grey. Labels are of shape (n,):
-integers from 0 or from 1, or names. Where there is no validation or test set, it is split off the
-training set: of 60,000 images the last 10,000, as the tutorials have always split MNIST, and of any
-other number a sixth, chosen at random.
+Images are (n, n_in) or (n, height, width): integers from 0 to 255, which are divided by 256 where
+one is above 1, or floats from 0 to 1. With a last axis of 3 colours, they become grey. Labels are
+of shape (n,): integers from 0 or from 1, or names. Where there is no validation or test set, it is
+split off the training set: of 60,000 images the last 10,000, as the tutorials have always split
+MNIST, and of any other number a sixth, chosen at random.
 
 `find_tunes` finds a folder or a zip of MIDI files, and leaves the reading to `support.midi`.
 
@@ -394,9 +394,9 @@ def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:
         raise UserError(f'{where} has images of type {x.dtype} and shape {x.shape}: give integers '
                         'or floats of shape (n, pixels), (n, height, width) or (n, height, width, '
                         '3).')
-    is_integer = x.dtype.kind in 'iu'
-    limit = 255 if is_integer else 1
     low, high = x.min(), x.max()  # both are NaN if one pixel is
+    is_integer = x.dtype.kind in 'iu' and high > 1  # up to 1, they are black and white
+    limit = 255 if is_integer else 1
     if not 0 <= low <= high <= limit:
         raise UserError(f'{where} has {x.dtype} pixels from {low} to {high}, not within 0 to '
                         f'{limit}: scale or mend them.')
@@ -441,7 +441,7 @@ def find_tunes(dataset: str | os.PathLike | None = None) -> TuneFiles:
     :raises UserError: for a collection that is not found, or holds no MIDI file
     """
     return named(dataset, {'Nottingham': find_nottingham, 'Nottingham.zip': find_nottingham,
-                           'tunes': own_tunes, 'chorales': find_chorales}, tunes_at)
+                           'chorales': find_chorales, 'tunes': own_tunes}, tunes_at)
 
 
 def find_nottingham() -> TuneFiles:

@@ -68,17 +68,17 @@ class OutputFolder:
             self._lock.acquire()
         except filelock.Timeout:
             raise UserError(f'{self.folder} is in use by another run: wait for it, or choose '
-                            'another `output_folder`') from None
+                            'another folder') from None
         except OSError as error:
             raise UserError(f'cannot write into the output folder {self.folder} '
-                            f'({error.strerror}): choose another `output_folder`') from None
+                            f'({error.strerror}): choose another folder') from None
         try:
             names = {path.name for path in self.folder.iterdir()} - {LOCK}
             if RECORD in names:
                 self.record = read_record(self.folder, is_locked_by_us=True)
             elif not all(name.endswith('.part') for name in names):
                 raise UserError(f'{self.folder} holds files that no run has left there: choose '
-                                'another `output_folder`, one that is new or empty')
+                                'another folder, one that is new or empty')
         except BaseException:
             self._lock.release()
             raise
@@ -94,7 +94,7 @@ class OutputFolder:
         """
         if self.record.get('script', script) != script:
             raise UserError(f'{self.folder} holds a run of {self.record["script"]}: choose another '
-                            '`output_folder`')
+                            'folder')
         for name in self.record.get('files', []):
             (self.folder / name).unlink(missing_ok=True)
         self.record = {'script': script, 'files': [], 'started': _now(), 'settings': {},
@@ -146,10 +146,10 @@ def read_record(folder: str | os.PathLike, is_locked_by_us: bool = False) -> dic
         raise UserError(f'there is no {path}: give the output folder of a run') from None
     except OSError as error:
         raise UserError(f'cannot read {path} ({error.strerror}): choose another '
-                        '`output_folder`') from None
+                        'folder') from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f'{path} is not the record of a run of this version: choose another '
-                        '`output_folder`') from None
+                        'folder') from None
     if record['status'] == 'running' and (is_locked_by_us or not is_in_use(folder)):
         record['status'] = 'dead'
     return record
