@@ -69,7 +69,7 @@ class AutoEncoder:
         self.params = [self.W, self.b, self.b_prime]
 
     def get_hidden_values(self, input: T.TensorVariable) -> T.TensorVariable:
-        """The code, y = sigmoid(x W + b).
+        """The code, h = sigmoid(x W + b).
 
         :param input: (batch_size, n_visible)
         :return: (batch_size, n_hidden)
@@ -77,7 +77,7 @@ class AutoEncoder:
         return T.sigmoid(T.dot(input, self.W) + self.b)
 
     def get_reconstruction_activation(self, hidden: T.TensorVariable) -> T.TensorVariable:
-        """What goes into the sigmoid of the reconstruction, y W' + b'.
+        """What goes into the sigmoid of the reconstruction, h W' + b'.
 
         :param hidden: (batch_size, n_hidden)
         :return: (batch_size, n_visible)
@@ -85,7 +85,7 @@ class AutoEncoder:
         return T.dot(hidden, self.W_prime) + self.b_prime
 
     def get_reconstructed_input(self, hidden: T.TensorVariable) -> T.TensorVariable:
-        """The reconstruction, z = sigmoid(y W' + b').
+        """The reconstruction, z = sigmoid(h W' + b').
 
         :param hidden: (batch_size, n_hidden)
         :return: (batch_size, n_visible)

@@ -240,12 +240,12 @@ def dbn() -> Figure:
     connect(axes, layers[2], layers[3], ORANGE)
     for places, colour in zip(layers, (INK, BLUE, BLUE, BLUE), strict=True):
         units(axes, places, colour)
-    for i, text in enumerate(('$x$', '$h^{1}$', '$h^{2}$', '$h^{3}$')):
+    for i, text in enumerate(('$x$', '$h^{(1)}$', '$h^{(2)}$', '$h^{(3)}$')):
         write(axes, (6.1, 0.8 + 1.8 * i), text, side='left')
-    for height, text, colour in ((1.7, '$P(x | h^1)$', INK), (3.5, '$P(h^1 | h^2)$', INK)):
+    for height, text, colour in ((1.7, '$P(x | h^{(1)})$', INK), (3.5, '$P(h^{(1)} | h^{(2)})$', INK)):
         arrow(axes, (7.4, height + 0.7), (7.4, height - 0.7), colour, gap=0)
         write(axes, (7.8, height), text, side='left', size=10)
-    write(axes, (7.8, 5.3), '$P(h^2, h^3)$, an RBM', side='left', size=10, colour=ORANGE)
+    write(axes, (7.8, 5.3), '$P(h^{(2)}, h^{(3)})$, an RBM', side='left', size=10, colour=ORANGE)
     return figure
 
 
@@ -278,7 +278,7 @@ def sda_facades() -> Figure:
     """Two views on the same weights: a stack of dAs, and an MLP."""
     figure, axes = canvas(16, 8.6)
     levels = [0.8, 2.8, 4.8, 6.8]
-    names = ['$x$', '$h^1$', '$h^2$', '$h^3$']
+    names = ['$x$', '$h^{(1)}$', '$h^{(2)}$', '$h^{(3)}$']
     for level, name in zip(levels, names, strict=True):
         box(axes, (3, level), 2.6, 0.8, name, INK if level == levels[0] else BLUE)
         box(axes, (12.4, level), 2.6, 0.8, name, INK if level == levels[0] else BLUE)
@@ -287,7 +287,7 @@ def sda_facades() -> Figure:
         arrow(axes, (2.6, levels[i]), (2.6, levels[i + 1]), BLUE, gap=13)
         arrow(axes, (3.4, levels[i + 1]), (3.4, levels[i]), GREEN, gap=13)
         arrow(axes, (12.4, levels[i]), (12.4, levels[i + 1]), BLUE, gap=13)
-        write(axes, (7.7, levels[i] + 1), f'$W_{i + 1}, b_{i + 1}$', colour=BLUE)
+        write(axes, (7.7, levels[i] + 1), f'$W^{{({i + 1})}}, b^{{({i + 1})}}$', colour=BLUE)
         line(axes, (4.4, levels[i] + 1), (6.5, levels[i] + 1), style=':')
         line(axes, (8.9, levels[i] + 1), (11.6, levels[i] + 1), style=':')
         write(axes, (0.7, levels[i] + 1), f'dA {i + 1}')

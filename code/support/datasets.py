@@ -140,7 +140,7 @@ def find(name: str) -> Path | None:
 
 def neighbours(name: str) -> list[str]:
     """What is there in place of a name or a path, in the same form."""
-    parent = os.path.dirname(name)
+    parent = os.path.dirname(name.rstrip(os.sep))
     return [os.path.join(parent, other) for folder in ([parent] if parent else search_folders())
             if os.path.isdir(folder) and os.access(folder, os.R_OK) for other in os.listdir(folder)]
 
