@@ -242,8 +242,8 @@ def dbn() -> Figure:
         units(axes, places, colour)
     for i, text in enumerate(('$x$', '$h^{(1)}$', '$h^{(2)}$', '$h^{(3)}$')):
         write(axes, (6.1, 0.8 + 1.8 * i), text, side='left')
-    for height, text, colour in ((1.7, '$P(x | h^{(1)})$', INK), (3.5, '$P(h^{(1)} | h^{(2)})$', INK)):
-        arrow(axes, (7.4, height + 0.7), (7.4, height - 0.7), colour, gap=0)
+    for height, text in ((1.7, '$P(x | h^{(1)})$'), (3.5, '$P(h^{(1)} | h^{(2)})$')):
+        arrow(axes, (7.4, height + 0.7), (7.4, height - 0.7), INK, gap=0)
         write(axes, (7.8, height), text, side='left', size=10)
     write(axes, (7.8, 5.3), '$P(h^{(2)}, h^{(3)})$, an RBM', side='left', size=10, colour=ORANGE)
     return figure

@@ -8,6 +8,7 @@ where ``.. outcome:: codes`` shows them. Options and figures are those of MNIST.
 
 import dataclasses
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -126,9 +127,14 @@ def ways_to_train(folder: Path, seed: int) -> Table:
             '… --n-hidden 500 300 --activation relu': larger,
             '… --dropout 0.2': larger | {'dropout': 0.2},
             '… --dropout 0.5': larger | {'dropout': 0.5}}
-    return {row: errors(scores(mlp.train, folder / f'run_{i}', n_epochs=30, seed=seed,
-                                    dataset='mnist', **settings))
-            for i, (row, settings) in enumerate(rows.items())}
+    table = {}
+    for i, (row, settings) in enumerate(rows.items()):
+        run = folder / f'run_{i}'
+        table[row] = errors(scores(mlp.train, run, n_epochs=30, seed=seed, dataset='mnist',
+                                   **settings))
+        if seed == 1:  # for a figure
+            shutil.copyfile(run / 'history.csv', records.RESULTS / f'ways_to_train_{i}.csv')
+    return table
 
 
 def errors_by_code(folder: Path, name: str, data: datasets.ImageData, model: AutoEncoder,
@@ -324,20 +330,38 @@ def start_of_annealing(folder: Path, seed: int) -> Table:
 
 def few_tunes(folder: Path, seed: int) -> Table:
     """The RNN-RBM on 120 tunes: ways to train it."""
-    table, adam = {}, {'optimiser': 'adam'}
-    for row, settings in {
-            'none': {'num_epochs': 8},
-            '--optimiser adam': adam | {'num_epochs': 8},
-            '--optimiser adam --num-epochs 48': adam | {'num_epochs': 48},
-            '--optimiser adam --augment --num-epochs 4': adam | {'num_epochs': 4, 'augment': True},
-    }.items():
-        run = folder / f'run_{len(table)}'
-        scores(rnnrbm.train, run, dataset='tunes', k=5, n_hidden=60, n_hidden_recurrent=50,
-               seed=seed, **settings)
-        found = rnnrbm_likelihood.log_likelihood(str(run), dataset='tunes', n_frames=1000)
+    adam = {'optimiser': 'adam'}
+    return ways_with_tunes(folder, 'tunes', 500, {
+        'none': {'num_epochs': 8},
+        '--optimiser adam': adam | {'num_epochs': 8},
+        '--optimiser adam --num-epochs 48': adam | {'num_epochs': 48},
+        '--optimiser adam --augment --num-epochs 4': adam | {'num_epochs': 4, 'augment': True},
+    }, k=5, n_hidden=60, n_hidden_recurrent=50, seed=seed)
+
+
+def chorales(folder: Path, seed: int) -> Table:
+    """The RNN-RBM on Bach's chorales, in frames of a crotchet."""
+    adam = {'optimiser': 'adam'}
+    return ways_with_tunes(folder, 'chorales', 2000, {
+        'none': {},
+        '--optimiser adam --num-epochs 40': adam | {'num_epochs': 40},
+        '--optimiser adam --augment --num-epochs 16': adam | {'num_epochs': 16, 'augment': True},
+    }, steps_per_beat=1, seed=seed)
+
+
+def ways_with_tunes(folder: Path, dataset: str, n_temperatures: int,
+                    rows: dict[str, dict[str, Any]], **settings: Any) -> Table:
+    """How well tunes are foretold after a training with these settings, and with those of a row."""
+    table = {}
+    for i, (row, more) in enumerate(rows.items()):
+        run = folder / f'run_{i}'
+        scores(rnnrbm.train, run, dataset=dataset, **settings, **more)
+        found = rnnrbm_likelihood.log_likelihood(str(run), dataset=dataset, n_frames=1000,
+                                                 n_temperatures=n_temperatures)
+        seconds = read_record(run)['seconds']
         table[row] = {'nats a frame': found.log_likelihood.value,
                       'accuracy (%)': found.accuracy.value,
-                      'with independent notes (nats)': found.base_log_likelihood}
+                      'minutes': sum(seconds.values()) / 60}
     return table
 
 
@@ -355,7 +379,7 @@ def size_of_code(folder: Path, seed: int) -> Table:
 EXPERIMENTS: dict[str, Experiment] = {function.__name__: function for function in (
     number_of_images, hidden_units, ways_to_train, shuffled_pixels, codes, contraction, labels,
     chains_of_contrastive_divergence, classes_of_chains, epochs_of_pretraining, steps_a_move,
-    start_of_annealing, few_tunes, size_of_code)}
+    start_of_annealing, few_tunes, chorales, size_of_code)}
 
 
 def numbers_of(name: str, folder: Path, seed: int) -> dict[str, Any]:

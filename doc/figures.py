@@ -239,6 +239,21 @@ def draw_rnnrbm() -> None:
     save(figure, 'rnnrbm_curve')
 
 
+def draw_ways_to_train() -> None:
+    """What momentum, Adam, rectifiers and dropout do to the training cost and to the errors."""
+    figure, panels = figure_of(2)
+    for i, name in enumerate(('the defaults', 'momentum', 'Adam', '… 500, 300 rectifiers',
+                              '… dropout 0.2', '… dropout 0.5')):
+        (columns,) = curves_of(f'ways_to_train_{i}').values()
+        for panel, column in zip(panels, ('cost', 'validation_error'), strict=True):
+            curve = columns[column]
+            panel.plot(curve.epochs, curve.values, label=name)
+    panels[0].set(ylabel='training cost (nats)', ylim=(0, 0.5))
+    panels[1].set(ylabel='validation error (%)', ylim=(1.5, 6))
+    panels[1].legend(frameon=False)
+    save(figure, 'ways_to_train')
+
+
 def small_rbm() -> RBM:
     """An RBM with random weights whose Z can be summed."""
     rng = numpy.random.RandomState(1)
@@ -311,6 +326,7 @@ def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
     for name, draw in (('rbm', draw_rbm), ('rnnrbm', draw_rnnrbm)):
         if (RESULTS / f'{name}.csv').exists():
             draw()
+    draw_ways_to_train()
     draw_overview()
     draw_annealing()
     draw_trajectories()
