@@ -297,7 +297,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     'int': ('', 'x', '-1', '0', '1.5', '9' * 30), 'bool': ('maybe',),
     'str': ('', 'nowhere', '/dev/null', 'a' * 5000, '../mine', '\n', '-')}
 FUNCTIONS = {script: (Path(script).stem, 'train') for script in SCRIPTS} | {
-    'predict.py': ('predict', 'predict'), 'likelihood.py': ('likelihood', 'log_likelihood'),
+    'predict.py': ('predict', 'predict'), 'reconstruct.py': ('reconstruct', 'reconstruct'),
+    'sample.py': ('sample', 'sample'), 'likelihood.py': ('likelihood', 'log_likelihood'),
     'rnnrbm.py': ('rnnrbm', 'generate'), 'hmc/gaussian.py': ('gaussian', 'sample_gaussian'),
     'rnnrbm_likelihood.py': ('rnnrbm_likelihood', 'log_likelihood'),
     'convolution_demo.py': ('convolution_demo', 'edges')}

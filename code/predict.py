@@ -21,7 +21,7 @@ from support import checkpoints, command_line, datasets, likeness
 from support.digits import SIDE
 from support.errors import UserError, choose, notice
 from support.folders import read_record
-from support.own_scripts import builder_of
+from support.own_scripts import builder_of, recorded_shape
 from support.photos import image_files, read_digit, read_image
 from support.tiles import save_with_words
 
@@ -58,17 +58,13 @@ def load_classifier(output_folder: str, script: Path | None = None
         raise UserError(f'the sizes that {output_folder} has on record, {", ".join(sizes)}, have '
                         'no `n_in` and `n_out`: let the script record these as well')
     data = record.get('data', {})
-    image_shape = data.get('image_shape')
-    if not (isinstance(image_shape, list) and [type(n) for n in image_shape] == [int, int]
-            and min(image_shape) > 0 and math.prod(image_shape) == n_pixels):
-        raise UserError(f'{output_folder} holds a record in which images of shape {image_shape} '
-                        f'do not fit a model of {n_pixels} inputs: train it again')
+    image_shape = recorded_shape(output_folder, data, n_pixels)
     names = data.get('classes')
     if names is not None and not (isinstance(names, list) and len(names) == n_classes):
         raise UserError(f'{output_folder} holds a record in which the names of the classes do not '
                         f'fit a model of {n_classes} classes: train it again')
     classes = [str(name) for name in names or range(n_classes)]
-    return classifier, tuple(image_shape), classes
+    return classifier, image_shape, classes
 
 
 def find_images(images: tuple[Path, ...]) -> list[tuple[Path, bytes | None]]:

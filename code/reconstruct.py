@@ -1,8 +1,9 @@
 """Show what comes back of images that go through an auto-encoder or an RBM, whole or damaged.
 
 The model is what a script left in its output folder. One of your own has to offer two things: its
-script a function ``build`` that takes the sizes in the record of the run, and the model a method
-``reconstruct`` that takes symbolic images, (n_images, n_visible) in [0, 1], and gives back others.
+script a function ``build`` that takes the sizes in the record of the run, ``n_visible`` among
+them, and the model a method ``reconstruct`` that takes symbolic images, (n_images, n_visible) in
+[0, 1], and gives back others.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from support import checkpoints, command_line, datasets
 from support.errors import UserError, check
 from support.folders import OutputFolder, read_record
-from support.own_scripts import builder_of
+from support.own_scripts import builder_of, recorded_shape
 from support.photos import read_digit, read_image
 from support.tiles import save_picture, tile_raster_images
 
@@ -37,8 +38,9 @@ def load_model(output_folder: str, builders: Mapping[str, Callable[..., Any]], m
     if not hasattr(model, method):
         raise UserError(f'the models of {script} have no method `{method}`: write one, '
                         'as in vae.py')
-    height, width = read_record(output_folder)['data']['image_shape']
-    return model, (height, width)
+    record = read_record(output_folder)
+    return model, recorded_shape(output_folder, record.get('data', {}),
+                                 record['model'].get('n_visible'))
 
 
 def reconstruct(output_folder: str, images: tuple[Path, ...] = (), dataset: str | None = None,
@@ -63,6 +65,7 @@ def reconstruct(output_folder: str, images: tuple[Path, ...] = (), dataset: str 
     :return: the reconstructions, (n_images, n_visible)
     """
     check(0, 1, damage=damage)
+    check(0, seed=seed)
     check(1, n=n)
     model, shape = load_model(output_folder, BUILDERS, 'reconstruct', script)
     if images:

@@ -23,6 +23,7 @@ from reconstruct import load_model
 
 BUILDERS: dict[str, Callable[..., Any]] = {'rbm': rbm.build, 'vae': vae.build}
 COLUMNS = 10
+LARGEST = 10_000  # images in a picture
 
 
 def sample(output_folder: str, n: int = 100, seed: int = 0,
@@ -40,7 +41,8 @@ def sample(output_folder: str, n: int = 100, seed: int = 0,
     :param script: of your own that has trained the model; its function build is called
     :return: the images, (n, n_visible)
     """
-    check(1, n=n)
+    check(0, seed=seed)
+    check(1, LARGEST, n=n)
     model, shape = load_model(output_folder, BUILDERS, 'sample', script)
     drawn = numpy.asarray(model.sample(numpy.random.RandomState(seed), n))
     with OutputFolder(output_folder) as output:

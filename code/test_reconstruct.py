@@ -82,7 +82,7 @@ class TestCommands(TestCase):
     def test_mistakes(self):
         run, script = str(self.folder / 'run'), self.folder / 'none.py'
         with printed():
-            mlp.train(n_epochs=1, n_hidden=3, dataset='digits', output_folder=run)
+            mlp.train(n_epochs=1, n_hidden=2, dataset='digits', output_folder=run)
         with self.assertRaisesRegex(UserError, 'a run of mlp.py, which is no model with `sample`'):
             sample.sample(run)
         for text, message in (('', 'has no function `build`'),
@@ -92,3 +92,9 @@ class TestCommands(TestCase):
                 reconstruct.reconstruct(run, script=script)
         with self.assertRaisesRegex(UserError, '`damage` is 2'):
             reconstruct.reconstruct(run, damage=2)
+        script.write_text(OWN)
+        record = Path(run) / 'run.json'
+        record.write_text(record.read_text().replace('"n_in": 784', '"n_visible": 784').replace(
+            '"image_shape": [', '"image_shape": [7, '))
+        with self.assertRaisesRegex(UserError, 'do not fit a model of 784 inputs'):
+            reconstruct.reconstruct(run, script=script)

@@ -1,9 +1,10 @@
-"""What builds the model of a run: a script of the book, or one that the user names.
+"""What builds the model of a run, a script of the book or one that the user names; its images.
 
 The code that runs is chosen on the command line, never by a file with data.
 """
 
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,18 @@ def builder_in(script: Path) -> Callable[..., Any]:
         raise UserError(f'{script} has no function `build`: write one that makes a model from the '
                         'sizes in the record, as in the chapters')
     return module.build
+
+
+def recorded_shape(output_folder: str, data: Mapping[str, Any], n_pixels: int) -> tuple[int, int]:
+    """The height and width of the images that a model was trained on.
+
+    :param data: what is on record of them
+    :param n_pixels: that the model takes
+    :raises UserError: when the record does not fit
+    """
+    shape = data.get('image_shape')
+    if not (isinstance(shape, list) and [type(n) for n in shape] == [int, int]
+            and min(shape) > 0 and math.prod(shape) == n_pixels):
+        raise UserError(f'{output_folder} holds a record in which images of shape {shape} '
+                        f'do not fit a model of {n_pixels} inputs: train it again')
+    return shape[0], shape[1]
