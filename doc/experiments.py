@@ -246,7 +246,7 @@ def classes_of_chains(folder: Path, seed: int) -> Table:
         model = checkpoints.load(
             str(folder.parent / f'chains_of_contrastive_divergence_{seed}' / run), rbm.build)
         sampler = rbm.Sampler(model, images[:100])
-        read = numpy.array([logistic_sgd.classify(classifier, sampler.advance(1000)).argmax(axis=1)
+        read = numpy.array([logistic_sgd.classify(classifier, sampler.advance(1000))
                             for _ in range(20)])  # (n_rows, n_chains)
         counts = numpy.bincount(read[10:].ravel(), minlength=10) / read[10:].size
         table[row] = {'most frequent (%)': 100 * counts.max(),

@@ -106,7 +106,7 @@ def draw_exciting(folder: Path) -> None:
     """For some units of each layer of the SdA, the test images that excite them most."""
     network = checkpoints.load(str(folder / 'SdA_output'), stacked.build)
     images, _ = datasets.read('mnist').test
-    figure = Figure(figsize=(6, 6.8), layout='constrained')
+    figure = Figure(figsize=(5, 5.7), layout='constrained')
     for i, (panel, layer) in enumerate(zip(figure.subplots(3), network.sigmoid_layers,
                                            strict=True)):
         activities = numpy.asarray(theano.function([network.x], layer.output)(images))
@@ -132,7 +132,7 @@ def draw_walk() -> None:
         stepsize_max=1., n_steps=20)
     sampler.sample(500)
     moves = sampler.sample(n // 20).positions
-    figure = Figure(figsize=(8, 3.4), layout='constrained')
+    figure = Figure(figsize=(5, 4), layout='constrained')
     panels = figure.subplots(2, sharex=True, sharey=True)
     panels[0].plot(range(20, n + 1, 20), moves[:, 0, 0], '.-', color=BLUE, linewidth=0.8)
     panels[1].plot(range(1, n + 1), walk[:, 0, 0], color=ORANGE, linewidth=0.8)
@@ -175,9 +175,9 @@ def curves_of(name: str) -> dict[str, dict[str, Curve]]:
 
 
 def figure_of(n_panels: int) -> tuple[Figure, Sequence[Axes]]:
-    """Panels side by side."""
-    figure = Figure(figsize=(4.2 * n_panels + 0.8, 3.2), layout='constrained')
-    panels = figure.subplots(1, n_panels, squeeze=False)[0]
+    """Panels one above the other, as wide as a phone can show with letters to read."""
+    figure = Figure(figsize=(5, 3.2 * n_panels), layout='constrained')
+    panels = figure.subplots(n_panels, squeeze=False)[:, 0]
     for panel in panels:
         panel.spines[['top', 'right']].set_visible(False)
         panel.set_xlabel('epoch')

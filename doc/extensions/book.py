@@ -1,4 +1,4 @@
-"""What the book takes from the records of runs, so that no result in it is typed by hand.
+"""What the book takes from the records of runs.
 
 ``doc/results`` holds the ``run.json`` and the ``history.csv`` of finished runs, as the scripts
 wrote them, and ``theano.json``, what the old book and its scripts reported.
