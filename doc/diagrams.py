@@ -183,14 +183,14 @@ def lenet_architecture() -> Figure:
         sheets(axes, (2, height), side, n, colour)
         write(axes, (4, height), name, side='left')
         arrow(axes, (2, height + side / 2 + 0.14 * n), (2, height + 2.2 - next_side / 2), gap=3)
-        write(axes, (4, height + 1.15), operation, side='left', size=10, colour=GREY)
+        write(axes, (4, height + 1.15), operation, side='left', colour=GREY)
         height += 2.2
     for name, text, colour in (('500 units', 'softmax', BLUE), ('10 classes', '', ORANGE)):
         units(axes, row(5, (2, height), 0.65), colour, radius=0.2)
         write(axes, (4, height), name, side='left')
         if text:
             arrow(axes, (2, height + 0.2), (2, height + 1.6), gap=3)
-            write(axes, (4, height + 0.9), text, side='left', size=10, colour=GREY)
+            write(axes, (4, height + 0.9), text, side='left', colour=GREY)
         height += 1.8
     return figure
 
@@ -204,15 +204,15 @@ def filter_and_pooling() -> Figure:
                                  linewidth=1.2))
         axes.add_patch(Rectangle((place + 0.4, 1.4), 0.85, 0.85, facecolor='#f6ddcf',
                                  edgecolor=ORANGE, linewidth=1.6))
-        write(axes, (place + 1, 0.35), name, size=10)
+        write(axes, (place + 1, 0.35), name)
         axes.add_patch(Rectangle((place + 0.55, 3.7), 0.9, 0.9, facecolor='#f6ddcf',
                                  edgecolor=ORANGE, linewidth=1.6))
-        write(axes, (place + 1, 4.15), 'x', size=11)
+        write(axes, (place + 1, 4.15), 'x')
         arrow(axes, (place + 0.85, 2.3), (place + 1, 3.7), ORANGE, gap=2)
         arrow(axes, (place + 1, 4.65), (4.25 + 0.12 * (i - 1), 6.5), ORANGE, gap=2)
     write(axes, (6.2, 1.8), '...')
-    write(axes, (5.95, 4.15), '20 x 5 x 5 weights', size=10, colour=GREY)
-    write(axes, (6.3, 6), 'sum of 500 products', side='left', size=10, colour=GREY)
+    write(axes, (5.95, 4.15), '20 x 5 x 5 weights', colour=GREY)
+    write(axes, (6.3, 6), 'sum of 500 products', side='left', colour=GREY)
     for j in range(4):
         for i in range(4):
             is_block = i >= 2 and j < 2
@@ -220,16 +220,16 @@ def filter_and_pooling() -> Figure:
                                      facecolor='#dbe6f2' if is_block else
                                      '#f6ddcf' if i == j == 0 else 'white', edgecolor=PALE))
     axes.add_patch(Rectangle((5, 6.5), 1, 1, facecolor='none', edgecolor=BLUE, linewidth=1.8))
-    write(axes, (3.8, 7.5), 'one map', side='right', size=10)
+    write(axes, (3.8, 7.5), 'one map', side='right')
     arrow(axes, (5.5, 7.55), (5.25, 9.15), BLUE, gap=2)
-    write(axes, (6.2, 8.4), 'the largest of the four', side='left', size=10, colour=GREY)
+    write(axes, (6.2, 8.4), 'the largest of the four', side='left', colour=GREY)
     for j in range(2):
         for i in range(2):
             is_block = i == 1 and j == 0
             axes.add_patch(Rectangle((4.5 + 0.5 * i, 9.1 + 0.5 * j), 0.5, 0.5, linewidth=0.8,
                                      facecolor='#dbe6f2' if is_block else 'white',
                                      edgecolor=BLUE if is_block else PALE))
-    write(axes, (4.3, 9.6), 'pooled', side='right', size=10)
+    write(axes, (4.3, 9.6), 'pooled', side='right')
     return figure
 
 
