@@ -211,7 +211,7 @@ def filter_and_pooling() -> Figure:
         arrow(axes, (place + 0.85, 2.3), (place + 1, 3.7), ORANGE, gap=2)
         arrow(axes, (place + 1, 4.65), (4.25 + 0.12 * (i - 1), 6.5), ORANGE, gap=2)
     write(axes, (6.2, 1.8), '...')
-    write(axes, (5.95, 4.15), '20 x 5 x 5 weights', colour=GREY)
+    write(axes, (6.12, 4.15), '20 x 5 x 5 weights', colour=GREY)
     write(axes, (6.3, 6), 'sum of 500 products', side='left', colour=GREY)
     for j in range(4):
         for i in range(4):
