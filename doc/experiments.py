@@ -355,11 +355,11 @@ def ways_with_tunes(folder: Path, dataset: str, n_temperatures: int,
     table = {}
     for i, (row, more) in enumerate(rows.items()):
         run = folder / f'run_{i}'
-        scores(rnnrbm.train, run, dataset=dataset, **settings, **more)
+        monitor = scores(rnnrbm.train, run, dataset=dataset, **settings, **more)['monitor']
         found = rnnrbm_likelihood.log_likelihood(str(run), dataset=dataset, n_frames=1000,
                                                  n_temperatures=n_temperatures)
         seconds = read_record(run)['seconds']
-        table[row] = {'nats a frame': found.log_likelihood.value,
+        table[row] = {'monitor': monitor, 'nats a frame': found.log_likelihood.value,
                       'accuracy (%)': found.accuracy.value,
                       'minutes': sum(seconds.values()) / 60}
     return table
