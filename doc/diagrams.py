@@ -161,78 +161,6 @@ def convolution_as_matrix() -> Figure:
     return figure
 
 
-def sheets(axes: Axes, centre: Point, side: float, n: int, colour: str) -> None:
-    """A pile of feature maps, of which a few are to be seen."""
-    for i in reversed(range(n)):
-        corner = centre[0] - side / 2 + 0.14 * i, centre[1] - side / 2 + 0.14 * i
-        axes.add_patch(Rectangle(corner, side, side, facecolor='white', edgecolor=colour,
-                                 linewidth=1.2, zorder=3 - 0.1 * i))
-
-
-def lenet_architecture() -> Figure:
-    """The layers of LeNet, from the image up, with their sizes."""
-    figure, axes = canvas(10, 14.5)
-    layers = [(1.4, 1, INK, '28 x 28: the image', '20 filters of 5 x 5'),
-              (1.2, 4, BLUE, '20 maps of 24 x 24', 'the largest of each 2 x 2; tanh'),
-              (0.7, 4, BLUE, '20 maps of 12 x 12', '50 filters of 20 x 5 x 5'),
-              (0.5, 6, BLUE, '50 maps of 8 x 8', 'the largest of each 2 x 2; tanh'),
-              (0.3, 6, BLUE, '50 maps of 4 x 4', 'as a row of 800; tanh')]
-    height = 1.
-    above = [side for side, *_ in layers[1:]] + [0.4]
-    for (side, n, colour, name, operation), next_side in zip(layers, above, strict=True):
-        sheets(axes, (2, height), side, n, colour)
-        write(axes, (4, height), name, side='left')
-        arrow(axes, (2, height + side / 2 + 0.14 * n), (2, height + 2.2 - next_side / 2), gap=3)
-        write(axes, (4, height + 1.15), operation, side='left', colour=GREY)
-        height += 2.2
-    for name, text, colour in (('500 units', 'softmax', BLUE), ('10 classes', '', ORANGE)):
-        units(axes, row(5, (2, height), 0.65), colour, radius=0.2)
-        write(axes, (4, height), name, side='left')
-        if text:
-            arrow(axes, (2, height + 0.2), (2, height + 1.6), gap=3)
-            write(axes, (4, height + 0.9), text, side='left', colour=GREY)
-        height += 1.8
-    return figure
-
-
-def filter_and_pooling() -> Figure:
-    """A filter of the second layer, with a part for each channel; and max-pooling."""
-    figure, axes = canvas(10, 10.5)
-    for i, (place, name) in enumerate(((0.6, 'channel 0'), (3.2, 'channel 1'),
-                                       (7.2, 'channel 19'))):
-        axes.add_patch(Rectangle((place, 0.8), 2, 2, facecolor='white', edgecolor=INK,
-                                 linewidth=1.2))
-        axes.add_patch(Rectangle((place + 0.4, 1.4), 0.85, 0.85, facecolor='#f6ddcf',
-                                 edgecolor=ORANGE, linewidth=1.6))
-        write(axes, (place + 1, 0.35), name)
-        axes.add_patch(Rectangle((place + 0.55, 3.7), 0.9, 0.9, facecolor='#f6ddcf',
-                                 edgecolor=ORANGE, linewidth=1.6))
-        write(axes, (place + 1, 4.15), 'x')
-        arrow(axes, (place + 0.85, 2.3), (place + 1, 3.7), ORANGE, gap=2)
-        arrow(axes, (place + 1, 4.65), (4.25 + 0.12 * (i - 1), 6.5), ORANGE, gap=2)
-    write(axes, (6.2, 1.8), '...')
-    write(axes, (6.12, 4.15), '20 x 5 x 5 weights', colour=GREY)
-    write(axes, (6.3, 6), 'sum of 500 products', side='left', colour=GREY)
-    for j in range(4):
-        for i in range(4):
-            is_block = i >= 2 and j < 2
-            axes.add_patch(Rectangle((4 + 0.5 * i, 6.5 + 0.5 * j), 0.5, 0.5, linewidth=0.8,
-                                     facecolor='#dbe6f2' if is_block else
-                                     '#f6ddcf' if i == j == 0 else 'white', edgecolor=PALE))
-    axes.add_patch(Rectangle((5, 6.5), 1, 1, facecolor='none', edgecolor=BLUE, linewidth=1.8))
-    write(axes, (3.8, 7.5), 'one map', side='right')
-    arrow(axes, (5.5, 7.55), (5.25, 9.15), BLUE, gap=2)
-    write(axes, (6.2, 8.4), 'the largest of the four', side='left', colour=GREY)
-    for j in range(2):
-        for i in range(2):
-            is_block = i == 1 and j == 0
-            axes.add_patch(Rectangle((4.5 + 0.5 * i, 9.1 + 0.5 * j), 0.5, 0.5, linewidth=0.8,
-                                     facecolor='#dbe6f2' if is_block else 'white',
-                                     edgecolor=BLUE if is_block else PALE))
-    write(axes, (4.3, 9.6), 'pooled', side='right')
-    return figure
-
-
 def patch_and_block() -> Figure:
     """The patch of an image from which a block of a map is computed, and the matrix between."""
     figure, axes = canvas(19, 6.6)
@@ -312,12 +240,12 @@ def dbn() -> Figure:
     connect(axes, layers[2], layers[3], ORANGE)
     for places, colour in zip(layers, (INK, BLUE, BLUE, BLUE), strict=True):
         units(axes, places, colour)
-    for i, text in enumerate(('$x$', '$h^{(1)}$', '$h^{(2)}$', '$h^{(3)}$')):
+    for i, text in enumerate(('$x$', '$h^{1}$', '$h^{2}$', '$h^{3}$')):
         write(axes, (6.1, 0.8 + 1.8 * i), text, side='left')
-    for height, text in ((1.7, '$P(x | h^{(1)})$'), (3.5, '$P(h^{(1)} | h^{(2)})$')):
-        arrow(axes, (7.4, height + 0.7), (7.4, height - 0.7), INK, gap=0)
+    for height, text, colour in ((1.7, '$P(x | h^1)$', INK), (3.5, '$P(h^1 | h^2)$', INK)):
+        arrow(axes, (7.4, height + 0.7), (7.4, height - 0.7), colour, gap=0)
         write(axes, (7.8, height), text, side='left', size=10)
-    write(axes, (7.8, 5.3), '$P(h^{(2)}, h^{(3)})$, an RBM', side='left', size=10, colour=ORANGE)
+    write(axes, (7.8, 5.3), '$P(h^2, h^3)$, an RBM', side='left', size=10, colour=ORANGE)
     return figure
 
 
@@ -350,7 +278,7 @@ def sda_facades() -> Figure:
     """Two views on the same weights: a stack of dAs, and an MLP."""
     figure, axes = canvas(16, 8.6)
     levels = [0.8, 2.8, 4.8, 6.8]
-    names = ['$x$', '$h^{(1)}$', '$h^{(2)}$', '$h^{(3)}$']
+    names = ['$x$', '$h^1$', '$h^2$', '$h^3$']
     for level, name in zip(levels, names, strict=True):
         box(axes, (3, level), 2.6, 0.8, name, INK if level == levels[0] else BLUE)
         box(axes, (12.4, level), 2.6, 0.8, name, INK if level == levels[0] else BLUE)
@@ -359,7 +287,7 @@ def sda_facades() -> Figure:
         arrow(axes, (2.6, levels[i]), (2.6, levels[i + 1]), BLUE, gap=13)
         arrow(axes, (3.4, levels[i + 1]), (3.4, levels[i]), GREEN, gap=13)
         arrow(axes, (12.4, levels[i]), (12.4, levels[i + 1]), BLUE, gap=13)
-        write(axes, (7.7, levels[i] + 1), f'$W^{{({i + 1})}}, b^{{({i + 1})}}$', colour=BLUE)
+        write(axes, (7.7, levels[i] + 1), f'$W_{i + 1}, b_{i + 1}$', colour=BLUE)
         line(axes, (4.4, levels[i] + 1), (6.5, levels[i] + 1), style=':')
         line(axes, (8.9, levels[i] + 1), (11.6, levels[i] + 1), style=':')
         write(axes, (0.7, levels[i] + 1), f'dA {i + 1}')
@@ -370,8 +298,7 @@ def sda_facades() -> Figure:
 
 
 DIAGRAMS: list[Callable[[], Figure]] = [
-    mlp, sparse_connectivity, shared_weights, convolution_as_matrix, lenet_architecture,
-    filter_and_pooling, patch_and_block, rbm,
+    mlp, sparse_connectivity, shared_weights, convolution_as_matrix, patch_and_block, rbm,
     gibbs_chain, dbn, rnnrbm, sda_facades]
 
 
