@@ -202,7 +202,7 @@ def patch_and_block() -> Figure:
 
 def lenet() -> Figure:
     """LeNet from the image at the bottom to the classes at the top, with the sizes of its maps."""
-    figure, axes = canvas(10, 15.2)
+    figure, axes = canvas(10, 13.6)
     centre, right, bottom = 2.4, 4.9, 0.2
     before = None
     # Sizes are in pixels, drawn to one scale; a few maps stand for all of a layer.
@@ -232,7 +232,7 @@ def lenet() -> Figure:
 
 def one_filter() -> Figure:
     """One filter of LeNet's second layer: products, their sum over the channels, and pooling."""
-    figure, axes = canvas(10, 8.6)
+    figure, axes = canvas(10, 8.2)
     above, maximum = (5.9, 5.2), (8.7, 4.8)
     for channel, top in ((1, 7.4), (2, 5.4), (20, 2.4)):
         grid(axes, (0.7, top), 12, 12, 0.13)
