@@ -88,6 +88,22 @@ def box(axes: Axes, centre: Point, width: float, height: float, text: str,
     write(axes, centre, text)
 
 
+def grid(axes: Axes, corner: Point, rows: int, columns: int, cell: float = 0.5,
+         colour_of: Callable[[int, int], str] = lambda i, j: 'white') -> None:
+    """Cells of an array, row by row from its top left corner."""
+    for i in range(rows):
+        for j in range(columns):
+            axes.add_patch(Rectangle(
+                (corner[0] + cell * j, corner[1] - cell * (i + 1)), cell, cell,
+                facecolor=colour_of(i, j), edgecolor=PALE, linewidth=0.5))
+
+
+def frame(axes: Axes, corner: Point, size: float, colour: str) -> None:
+    """A square around cells, from its top left corner."""
+    axes.add_patch(Rectangle((corner[0], corner[1] - size), size, size, facecolor='none',
+                             edgecolor=colour, linewidth=2.2, zorder=4))
+
+
 def mlp() -> Figure:
     """Input, hidden layer and softmax of a multilayer perceptron."""
     figure, axes = canvas(11, 6.4)
@@ -118,7 +134,7 @@ def sparse_connectivity() -> Figure:
     units(axes, [layers[2][1]], ORANGE)
     units(axes, layers[1][1:4], ORANGE)
     units(axes, layers[0][1:6], ORANGE)
-    for height, text in ((0.8, 'layer $m - 1$'), (2.7, 'layer $m$'), (4.6, 'layer $m + 1$')):
+    for height, text in ((0.8, 'layer $l - 1$'), (2.7, 'layer $l$'), (4.6, 'layer $l + 1$')):
         write(axes, (7.7, height), text, side='left')
     return figure
 
@@ -156,8 +172,8 @@ def convolution_as_matrix() -> Figure:
     write(axes, (1.5, top - 0.8 * 3), '$(x_0, \\ldots, x_5)$')
     write(axes, (2.95, top - 0.8 * 3), r'$\cdot$', size=16)
     write(axes, (left + 4.4, top - 0.8 * 3), '$=$')
-    write(axes, (left + 6.6, top - 0.8 * 3), '$(y_0, \\ldots, y_3)$')
-    write(axes, (left + 2, 0.25), '$y_j = w_0 x_{j+2} + w_1 x_{j+1} + w_2 x_j$', size=10)
+    write(axes, (left + 6.6, top - 0.8 * 3), '$(a_0, \\ldots, a_3)$')
+    write(axes, (left + 2, 0.25), '$a_j = w_0 x_{j+2} + w_1 x_{j+1} + w_2 x_j$', size=10)
     return figure
 
 
@@ -165,34 +181,84 @@ def patch_and_block() -> Figure:
     """The patch of an image from which a block of a map is computed, and the matrix between."""
     figure, axes = canvas(19, 6.6)
 
-    def grid(corner: Point, rows: int, columns: int, cell: float = 0.5,
-             colour_of: Callable[[int, int], str] = lambda i, j: 'white') -> None:
-        for i in range(rows):
-            for j in range(columns):
-                axes.add_patch(Rectangle(
-                    (corner[0] + cell * j, corner[1] - cell * (i + 1)), cell, cell,
-                    facecolor=colour_of(i, j), edgecolor=PALE, linewidth=0.5))
-
-    def frame(corner: Point, size: int, colour: str) -> None:
-        axes.add_patch(Rectangle((corner[0], corner[1] - 0.5 * size), 0.5 * size, 0.5 * size,
-                                 facecolor='none', edgecolor=colour, linewidth=2.2, zorder=4))
-
     image, out = (0.5, 5.4), (16.2, 4.4)
-    grid(image, 8, 8)
-    frame(image, 6, ORANGE)
-    frame((image[0] + 1, image[1]), 6, BLUE)
+    grid(axes, image, 8, 8)
+    frame(axes, image, 3, ORANGE)
+    frame(axes, (image[0] + 1, image[1]), 3, BLUE)
     write(axes, (2.5, 5.9), 'image and two patches', size=10)
     # A row of the matrix for each place of the block, and a column for each pixel of the patch.
-    grid((5.9, 4.0), 4, 36, 0.25, lambda i, j: '#f6ddcf' if (
+    grid(axes, (5.9, 4.0), 4, 36, 0.25, lambda i, j: '#f6ddcf' if (
         0 <= j // 6 - i // 2 < 5 and 0 <= j % 6 - i % 2 < 5) else 'white')
     write(axes, (10.4, 4.5), '$B(w)$: 4 rows, 36 columns', size=10)
     write(axes, (10.4, 2.5), 'white is 0; the same for all patches', size=10)
     arrow(axes, (4.5, 3.5), (5.9, 3.5), gap=3)
     arrow(axes, (14.9, 3.5), (16.2, 3.5), gap=3)
-    grid(out, 4, 4)
-    frame(out, 2, ORANGE)
-    frame((out[0] + 1, out[1]), 2, BLUE)
+    grid(axes, out, 4, 4)
+    frame(axes, out, 1, ORANGE)
+    frame(axes, (out[0] + 1, out[1]), 1, BLUE)
     write(axes, (17.2, 4.9), 'map and two blocks', size=10)
+    return figure
+
+
+def lenet() -> Figure:
+    """LeNet from the image at the bottom to the classes at the top, with the sizes of its maps."""
+    figure, axes = canvas(10, 13.6)
+    centre, right, bottom = 2.4, 4.9, 0.2
+    before = None
+    # Sizes are in pixels, drawn to one scale; a few maps stand for all of a layer.
+    for n, size, colour, text, step in (
+            (1, 28, INK, r'$28 \times 28$ pixels', ''),
+            (5, 24, BLUE, r'20 maps, $24 \times 24$', r'convolution, $5 \times 5$'),
+            (5, 12, BLUE, r'20 maps, $12 \times 12$', r'max-pooling, $2 \times 2$'),
+            (9, 8, GREEN, r'50 maps, $8 \times 8$', r'convolution, $5 \times 5$'),
+            (9, 4, GREEN, r'50 maps, $4 \times 4$', r'max-pooling, $2 \times 2$'),
+            (12, 4, BLUE, '500 hidden units', '800 numbers, tanh'),
+            (10, 4, ORANGE, '10 classes', 'softmax')):
+        side = 0.07 * size
+        if before is not None:
+            arrow(axes, (centre, before), (centre, bottom), gap=11)
+            write(axes, (right, (before + bottom) / 2), step, 12, GREY, 'left')
+        if text.startswith(('500', '10')):
+            units(axes, row(n, (centre, bottom + side / 2), 0.36), colour, radius=side / 2)
+        else:
+            for x, _ in reversed(row(n, (centre, bottom), 0.14)):  # the frontmost comes last
+                axes.add_patch(Rectangle(
+                    (x - side / 2, bottom + (x - centre) * 0.6), side, side, facecolor='white',
+                    edgecolor=colour, linewidth=1.6, zorder=3))
+        write(axes, (right, bottom + side / 2), text, 12, side='left')
+        before, bottom = bottom + side, bottom + side + 1.2
+    return figure
+
+
+def one_filter() -> Figure:
+    """One filter of LeNet's second layer: products, their sum over the channels, and pooling."""
+    figure, axes = canvas(10, 8.2)
+    above, maximum = (5.9, 5.2), (8.7, 4.8)
+    for channel, top in ((1, 7.4), (2, 5.4), (20, 2.4)):
+        grid(axes, (0.7, top), 12, 12, 0.13)
+        frame(axes, (0.7 + 0.13 * 4, top - 0.13 * 2), 0.13 * 5, ORANGE)
+        write(axes, (0.3, top - 0.78), f'{channel}', 12)
+        write(axes, (2.6, top - 0.78), r'$\times$', 14)
+        grid(axes, (2.95, top - 0.33), 5, 5, 0.18, lambda i, j: '#f6ddcf')
+        arrow(axes, (3.6, top - 0.78), (4.9, 4.3), ORANGE, gap=16)
+    for x in (1.48, 3.4):
+        write(axes, (x, 3.1), r'$\vdots$', 16)
+    units(axes, [(4.9, 4.3)], ORANGE, radius=0.36)
+    write(axes, (4.9, 4.3), r'$\Sigma$', 12)
+    grid(axes, above, 8, 8, 0.22)
+    frame(axes, (above[0] + 0.22 * 4, above[1] - 0.22 * 2), 0.22, ORANGE)
+    frame(axes, (above[0] + 0.22 * 4, above[1] - 0.22 * 2), 0.22 * 2, BLUE)
+    arrow(axes, (5.26, 4.36), (above[0] + 0.22 * 4, above[1] - 0.22 * 2.5), ORANGE, gap=2)
+    grid(axes, maximum, 4, 4, 0.25)
+    frame(axes, (maximum[0] + 0.25 * 2, maximum[1] - 0.25), 0.25, BLUE)
+    arrow(axes, (above[0] + 0.22 * 6, above[1] - 0.22 * 3),
+          (maximum[0] + 0.25 * 2, maximum[1] - 0.25 * 1.5), BLUE, gap=3)
+    for x, height, text, colour in (
+            (1.48, 7.8, r'$12 \times 12$', INK), (3.4, 7.8, r'$5 \times 5$', INK),
+            (6.78, 5.6, r'one map, $8 \times 8$', INK), (9.2, 5.2, r'$4 \times 4$', INK),
+            (1.48, 0.4, '20 maps', INK), (3.7, 0.4, '500 weights', INK),
+            (6.9, 7.0, '500 products, one sum', ORANGE), (7.9, 3.0, 'the largest of four', BLUE)):
+        write(axes, (x, height), text, 12, colour)
     return figure
 
 
@@ -203,9 +269,9 @@ def rbm() -> Figure:
     connect(axes, visible, hidden)
     units(axes, visible, INK, [f'$v_{i + 1}$' for i in range(5)])
     units(axes, hidden, BLUE, [f'$h_{i + 1}$' for i in range(4)])
-    for height, text, colour in ((0.9, 'visible units, vbias $b$', INK),
+    for height, text, colour in ((0.9, 'visible units, vbias $b_v$', INK),
                                  (2.05, 'weights $W$', GREY),
-                                 (3.2, 'hidden units, hbias $c$', INK)):
+                                 (3.2, 'hidden units, hbias $b_h$', INK)):
         write(axes, (6.1, height), text, side='left', size=10, colour=colour)
     return figure
 
@@ -224,8 +290,8 @@ def gibbs_chain() -> Figure:
     units(axes, hidden, BLUE, ['$h^{(0)}$', '$h^{(1)}$', '$h^{(2)}$'], 0.5)
     write(axes, (1, 0.1), 'an example', size=9)
     write(axes, (12.3, 0.1), 'nearly a sample', size=9)
-    write(axes, (0.6, 2.3), '$P(h | v)$', size=10, colour=BLUE)
-    write(axes, (4.95, 2.4), '$P(v | h)$', size=10, colour=ORANGE)
+    write(axes, (0.6, 2.3), r'$P(h \mid v)$', size=10, colour=BLUE)
+    write(axes, (4.95, 2.4), r'$P(v \mid h)$', size=10, colour=ORANGE)
     return figure
 
 
@@ -240,12 +306,13 @@ def dbn() -> Figure:
     connect(axes, layers[2], layers[3], ORANGE)
     for places, colour in zip(layers, (INK, BLUE, BLUE, BLUE), strict=True):
         units(axes, places, colour)
-    for i, text in enumerate(('$x$', '$h^{1}$', '$h^{2}$', '$h^{3}$')):
+    for i, text in enumerate(('$x$', '$h^{(1)}$', '$h^{(2)}$', '$h^{(3)}$')):
         write(axes, (6.1, 0.8 + 1.8 * i), text, side='left')
-    for height, text, colour in ((1.7, '$P(x | h^1)$', INK), (3.5, '$P(h^1 | h^2)$', INK)):
+    for height, text, colour in ((1.7, r'$P(x \mid h^{(1)})$', INK),
+                                 (3.5, r'$P(h^{(1)} \mid h^{(2)})$', INK)):
         arrow(axes, (7.4, height + 0.7), (7.4, height - 0.7), colour, gap=0)
         write(axes, (7.8, height), text, side='left', size=10)
-    write(axes, (7.8, 5.3), '$P(h^2, h^3)$, an RBM', side='left', size=10, colour=ORANGE)
+    write(axes, (7.8, 5.3), '$p(h^{(2)}, h^{(3)})$, an RBM', side='left', size=10, colour=ORANGE)
     return figure
 
 
@@ -278,7 +345,7 @@ def sda_facades() -> Figure:
     """Two views on the same weights: a stack of dAs, and an MLP."""
     figure, axes = canvas(16, 8.6)
     levels = [0.8, 2.8, 4.8, 6.8]
-    names = ['$x$', '$h^1$', '$h^2$', '$h^3$']
+    names = ['$x$', '$h^{(1)}$', '$h^{(2)}$', '$h^{(3)}$']
     for level, name in zip(levels, names, strict=True):
         box(axes, (3, level), 2.6, 0.8, name, INK if level == levels[0] else BLUE)
         box(axes, (12.4, level), 2.6, 0.8, name, INK if level == levels[0] else BLUE)
@@ -287,7 +354,7 @@ def sda_facades() -> Figure:
         arrow(axes, (2.6, levels[i]), (2.6, levels[i + 1]), BLUE, gap=13)
         arrow(axes, (3.4, levels[i + 1]), (3.4, levels[i]), GREEN, gap=13)
         arrow(axes, (12.4, levels[i]), (12.4, levels[i + 1]), BLUE, gap=13)
-        write(axes, (7.7, levels[i] + 1), f'$W_{i + 1}, b_{i + 1}$', colour=BLUE)
+        write(axes, (7.7, levels[i] + 1), f'$W^{{({i + 1})}}, b^{{({i + 1})}}$', colour=BLUE)
         line(axes, (4.4, levels[i] + 1), (6.5, levels[i] + 1), style=':')
         line(axes, (8.9, levels[i] + 1), (11.6, levels[i] + 1), style=':')
         write(axes, (0.7, levels[i] + 1), f'dA {i + 1}')
@@ -298,8 +365,8 @@ def sda_facades() -> Figure:
 
 
 DIAGRAMS: list[Callable[[], Figure]] = [
-    mlp, sparse_connectivity, shared_weights, convolution_as_matrix, patch_and_block, rbm,
-    gibbs_chain, dbn, rnnrbm, sda_facades]
+    mlp, sparse_connectivity, shared_weights, convolution_as_matrix, patch_and_block, lenet,
+    one_filter, rbm, gibbs_chain, dbn, rnnrbm, sda_facades]
 
 
 if __name__ == '__main__':
