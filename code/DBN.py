@@ -5,8 +5,8 @@ below makes of the images. Taken as a whole, the top two layers form an RBM and 
 generate downwards from it:
 
 .. math::
-    p(x, h^1, \dots, h^\ell) = \Big(\prod_{k=0}^{\ell-2} P(h^k \mid h^{k+1})\Big)
-                               \, p(h^{\ell-1}, h^\ell), \qquad h^0 = x.
+    p(x, h^{(1)}, \dots, h^{(L)}) = \Big(\prod_{l=0}^{L-2} P(h^{(l)} \mid h^{(l+1)})\Big)
+                               \, p(h^{(L-1)}, h^{(L)}), \qquad h^{(0)} = x.
 
 A new layer that is trained on samples of the one below, and starts as good as it, raises a lower
 bound on the likelihood. As with stacked auto-encoders, the same weights are then the layers of a

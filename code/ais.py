@@ -5,9 +5,9 @@ over all images. AIS goes from a model A whose Z is known, an RBM without weight
 in many small steps, through the distributions
 
 .. math::
-    p_\beta(v) \propto f_\beta(v) = e^{((1 - \beta) b_A + \beta b_B)'v}
-        \prod_j (1 + e^{(1 - \beta) c_{A,j} + \beta (c_{B,j} + v'W_{\cdot j})}),
-    \qquad 0 = \beta_0 < \dots < \beta_K = 1.
+    p_\beta(v) \propto f_\beta(v) = e^{((1 - \beta) b_v^A + \beta b_v^B) \cdot v}
+        \prod_j (1 + e^{(1 - \beta) b_{h,j}^A + \beta (b_{h,j}^B + v W_{\cdot j})}),
+    \qquad 0 = \beta_0 < \dots < \beta_M = 1.
 
 Here the visible biases of A fit the training images, and its hidden biases are 0.
 
@@ -166,10 +166,10 @@ def reverse_ais_log_likelihood(rbm: RBM, base_biases: numpy.ndarray, images: num
     """
     betas = inverse_temperatures(n_temperatures)[::-1]
     base_hbias = numpy.zeros(rbm.n_hidden)
-    # A chain backwards, from x_K = v at temperature K to x_0: the transitions are reversible, so
+    # A chain backwards, from x_M = v at temperature M to x_0: the transitions are reversible, so
     # the ratio of the probabilities of the path, forwards and backwards, is
-    # f_K(v) / Z_A times the product of f_k(x_k) / f_{k+1}(x_k). Here x_k is drawn at temperature
-    # k + 1, but the first Gibbs step, which leaves v, belongs to temperature K.
+    # f_M(v) / Z_A times the product of f_k(x_k) / f_{k+1}(x_k). Here x_k is drawn at temperature
+    # k + 1, but the first Gibbs step, which leaves v, belongs to temperature M.
     annealing = Annealing(rbm.W, rbm.vbias, rbm.hbias, base_biases, base_hbias,
                           numpy.concatenate([betas[:1], betas]), len(images), seed)
     log_weights, _ = annealing.run(images, 'reverse AIS')

@@ -3,15 +3,15 @@ r"""RBM with Gaussian visible units, for data that are real numbers and no proba
 Only the term of the visible biases in the energy differs from that of :mod:`rbm`,
 
 .. math::
-    E(v, h) = \tfrac{1}{2} (v - b)'(v - b) - c'h - v'Wh .
+    E(v, h) = \tfrac{1}{2} |v - b_v|^2 - h \cdot b_h - v W h^\top .
 
 As a function of :math:`v` it is a parabola, so that each visible unit is normally distributed given
 the hidden ones. These are on and off as before, and can be summed out as before:
 
 .. math::
     p(v_i \mid h) = \mathcal{N}(b_i + W_{i\cdot} h, \, 1), \qquad
-    P(h_j = 1 \mid v) = \sigma(c_j + v'W_{\cdot j}), \qquad
-    F(v) = \tfrac{1}{2} (v - b)'(v - b) - \sum_j \log(1 + e^{c_j + v'W_{\cdot j}}).
+    P(h_j = 1 \mid v) = \sigma(b_{h,j} + v W_{\cdot j}), \qquad
+    F(v) = \tfrac{1}{2} |v - b_v|^2 - \sum_j \log(1 + e^{b_{h,j} + v W_{\cdot j}}).
 
 The variance of 1 is part of the model, and :func:`standardize` brings the data to that scale. Where
 no sigmoid limits a visible unit, gradients are larger, and learning rates have to be smaller, by a
@@ -37,18 +37,18 @@ class GaussianRBM(RBM):
     """RBM whose visible units are real numbers; see :class:`rbm.RBM` for arguments and shapes."""
 
     def free_energy(self, v_sample: T.TensorVariable) -> T.TensorVariable:
-        """F(v) = (v - b)'(v - b) / 2 - sum_j log(1 + exp(c_j + v'W_j)), (n_examples,)."""
+        """F(v) = |v - b_v|^2 / 2 - sum_j log(1 + exp(v W + b_h)_j), (n_examples,)."""
         wx_b = T.dot(v_sample, self.W) + self.hbias  # (n_examples, n_hidden)
         return (T.sum(T.sqr(v_sample - self.vbias), axis=1) / 2
                 - T.sum(T.softplus(wx_b), axis=1))
 
     def propdown(self, hid: T.TensorVariable) -> list[T.TensorVariable]:
-        """Mean of v given h, hW' + b, (n_examples, n_visible), twice: there is no sigmoid here."""
+        """Mean of v given h, h W.T + b_v, (n_examples, n_visible), twice: there is no sigmoid."""
         mean = T.dot(hid, self.W.T) + self.vbias
         return [mean, mean]
 
     def sample_v_given_h(self, h0_sample: T.TensorVariable) -> list[T.TensorVariable]:
-        """Mean, mean and sample of v given h, N(hW' + b, 1), (n_examples, n_visible) each."""
+        """Mean, mean and sample of v given h, N(h W.T + b_v, 1), (n_examples, n_visible) each."""
         _, v1_mean = self.propdown(h0_sample)
         return [v1_mean, v1_mean, v1_mean + self.theano_rng.normal(v1_mean.shape)]
 

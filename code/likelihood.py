@@ -7,10 +7,10 @@ For any distribution :math:`q(h \mid v)` of theirs, and here for that of the lay
 is a lower bound,
 
 .. math::
-    \log p(v) \ge \mathrm{E}_q \Big[\sum_k \log P(h^k \mid h^{k+1})
-    - \log q(h^{k+1} \mid h^k) - F(h^{\ell-1}) \Big] - \log Z,
+    \log p(v) \ge \mathbb{E}_q \Big[\sum_l \log P(h^{(l)} \mid h^{(l+1)})
+    - \log q(h^{(l+1)} \mid h^{(l)}) - F(h^{(L-1)}) \Big] - \log Z,
 
-where :math:`h^0 = v`, and F and Z are those of the RBM on top.
+where :math:`h^{(0)} = v`, and F and Z are those of the RBM on top.
 
 References:
     - R. Salakhutdinov, I. Murray, "On the quantitative analysis of deep belief networks", 2008

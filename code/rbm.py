@@ -4,14 +4,14 @@ Visible units :math:`v` (the pixels) and hidden units :math:`h` are on or off, a
 the more probable the lower its energy
 
 .. math::
-    E(v, h) = -b'v - c'h - v'Wh, \qquad p(v, h) = \frac{e^{-E(v, h)}}{Z}.
+    E(v, h) = -v \cdot b_v - h \cdot b_h - v W h^\top, \qquad p(v, h) = \frac{e^{-E(v, h)}}{Z}.
 
 There are no connections inside a layer, so that the units of one layer are independent given the
 other, and the hidden units can be summed out, which leaves the free energy of an image:
 
 .. math::
-    P(h_j = 1 \mid v) = \sigma(c_j + v'W_{\cdot j}), \qquad
-    F(v) = -b'v - \sum_j \log(1 + e^{c_j + v'W_{\cdot j}}), \qquad
+    P(h_j = 1 \mid v) = \sigma(b_{h,j} + v W_{\cdot j}), \qquad
+    F(v) = -v \cdot b_v - \sum_j \log(1 + e^{b_{h,j} + v W_{\cdot j}}), \qquad
     p(v) = \frac{e^{-F(v)}}{Z}.
 
 The likelihood rises along :math:`-\partial F(\mathrm{data}) / \partial\theta` plus the mean of
@@ -87,13 +87,13 @@ class RBM:
         self.bit_i_idx = theano.shared(numpy.int64(0), name='bit_i_idx')
 
     def free_energy(self, v_sample: T.TensorVariable) -> T.TensorVariable:
-        """F(v) = -b'v - sum_j log(1 + exp(c_j + v'W_j)), (n_examples,)."""
+        """F(v) = -v.b_v - sum_j log(1 + exp(v W + b_h)_j), (n_examples,)."""
         wx_b = T.dot(v_sample, self.W) + self.hbias  # (n_examples, n_hidden)
         # Not a product with vbias, which may be another one for each example.
         return -T.sum(v_sample * self.vbias, axis=-1) - T.sum(T.softplus(wx_b), axis=-1)
 
     def propup(self, vis: T.TensorVariable) -> list[T.TensorVariable]:
-        """P(h = 1 | v) = sigmoid(vW + c).
+        """P(h = 1 | v) = sigmoid(v W + b_h).
 
         :return: what goes into the sigmoid, from which a logarithm of the probability can be had
             that is never infinite, and the probability
@@ -107,7 +107,7 @@ class RBM:
         return [pre_sigmoid_h1, h1_mean, self.theano_rng.bernoulli(h1_mean.shape, h1_mean)]
 
     def propdown(self, hid: T.TensorVariable) -> list[T.TensorVariable]:
-        """Pre-sigmoid activation and probability, P(v = 1 | h) = sigmoid(hW' + b)."""
+        """Pre-sigmoid activation and probability, P(v = 1 | h) = sigmoid(h W.T + b_v)."""
         pre_sigmoid_activation = T.dot(hid, self.W.T) + self.vbias
         return [pre_sigmoid_activation, T.sigmoid(pre_sigmoid_activation)]
 
