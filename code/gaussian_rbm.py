@@ -37,7 +37,7 @@ class GaussianRBM(RBM):
     """RBM whose visible units are real numbers; see :class:`rbm.RBM` for arguments and shapes."""
 
     def free_energy(self, v_sample: T.TensorVariable) -> T.TensorVariable:
-        """F(v) = |v - b_v|^2 / 2 - sum_j log(1 + exp(v W + b_h)_j), (n_examples,)."""
+        """F(v) = (v - b_v).(v - b_v) / 2 - sum_j log(1 + exp(v W + b_h)_j), (n_examples,)."""
         wx_b = T.dot(v_sample, self.W) + self.hbias  # (n_examples, n_hidden)
         return (T.sum(T.sqr(v_sample - self.vbias), axis=1) / 2
                 - T.sum(T.softplus(wx_b), axis=1))
