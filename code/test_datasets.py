@@ -368,6 +368,11 @@ class ContentTest(DataTest):
         for black_and_white in (x > 0.5, (x > 0.5).astype('uint8')):
             data = datasets.read(self.write_pickle([(black_and_white, y), *self.triple[1:]]))
             self.assertEqual(set(data.train[0].ravel()), {0., 1.})
+        # In one set there may be none but dark pixels: its 1 is the grey level of the others.
+        grey, dark = (numpy.full((len(y), 784), level, 'uint8') for level in (128, 1))
+        data = datasets.read(self.write_pickle([(grey, y), (dark, y), (dark, y)]))
+        self.assertEqual([pair[0].max() for pair in (data.train, data.valid, data.test)],
+                         [1 / 2, 1 / 256, 1 / 256])
 
     def test_shapes_and_classes(self):
         x, y = numpy.zeros((4, 2, 8)), numpy.array([0, 1, 1, 3])

@@ -15,10 +15,10 @@
 Another format takes a function that gives the arrays as they are stored, and a line in `READERS`.
 
 Images are (n, n_in) or (n, height, width): integers from 0 to 255, which are divided by 256 where
-one is above 1, or floats from 0 to 1. With a last axis of 3 colours, they become grey. Labels are
-of shape (n,): integers from 0 or from 1, or names. Where there is no validation or test set, it is
-split off the training set: of 60,000 images the last 10,000, as the tutorials have always split
-MNIST, and of any other number a sixth, chosen at random.
+one in any set is above 1, or floats from 0 to 1. With a last axis of 3 colours, they become grey.
+Labels are of shape (n,): integers from 0 or from 1, or names. Where there is no validation or test
+set, it is split off the training set: of 60,000 images the last 10,000, as the tutorials have
+always split MNIST, and of any other number a sixth, chosen at random.
 
 `find_tunes` finds a folder or a zip of MIDI files, and leaves the reading to `support.midi`.
 
@@ -362,9 +362,10 @@ def checked(path: Path, stored: Stored, name: str | None = None) -> ImageData:
     pairs = stored.sets.values()
     check_size(path, *[4 * x.size for x, y in pairs])
     sets = {}
+    is_grey = any(x.dtype.kind in 'iu' and x.max(initial=0) > 1 for x, y in pairs)
     for split, (x, y) in stored.sets.items():
         where = f'{path}: the {SPLITS[split]} set'
-        sets[split] = checked_images(where, x), checked_labels(where, y, len(x))
+        sets[split] = checked_images(where, x, is_grey), checked_labels(where, y, len(x))
     train, valid, test = three = pictures.complete(path, sets)
 
     n_in = train[0].shape[1]
@@ -388,14 +389,17 @@ def checked(path: Path, stored: Stored, name: str | None = None) -> ImageData:
                      n_names or n_classes, stored.classes)
 
 
-def checked_images(where: str, x: numpy.ndarray) -> numpy.ndarray:
-    """Images as float32 (n, n_in) in [0, 1]: a copy, in one piece, that may be written to."""
+def checked_images(where: str, x: numpy.ndarray, is_grey: bool) -> numpy.ndarray:
+    """Images as float32 (n, n_in) in [0, 1]: a copy, in one piece, that may be written to.
+
+    :param is_grey: whether integers are grey levels up to 255; else they are black, 0, and white, 1
+    """
     if x.dtype.kind not in 'biuf' or x.ndim not in (2, 3) or x.size == 0:
         raise UserError(f'{where} has images of type {x.dtype} and shape {x.shape}: give integers '
                         'or floats of shape (n, pixels), (n, height, width) or (n, height, width, '
                         '3).')
     low, high = x.min(), x.max()  # both are NaN if one pixel is
-    is_integer = x.dtype.kind in 'iu' and high > 1  # up to 1, they are black and white
+    is_integer = x.dtype.kind in 'iu' and is_grey
     limit = 255 if is_integer else 1
     if not 0 <= low <= high <= limit:
         raise UserError(f'{where} has {x.dtype} pixels from {low} to {high}, not within 0 to '
