@@ -9,20 +9,20 @@ brighter than 0.01 in the mean image (:mod:`support.photos` says how). An image 
 that the model was trained on is classified, too, but with a notice (:mod:`support.likeness`).
 
 Classes that have names in the data set are called by them.
+
+The model of a script of your own (:mod:`support.own_scripts`) needs a symbolic ``input``, floatX
+(n_images, n_in), and ``p_y_given_x``, (n_images, n_out); ``n_in`` and ``n_out`` are on record.
 """
 
-import functools
 import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from support import checkpoints, command_line, datasets, likeness
-from support.digits import SIDE
+from support import command_line, datasets, likeness
 from support.errors import UserError, choose, notice
-from support.folders import read_record
-from support.own_scripts import builder_of, recorded_shape
-from support.photos import image_files, read_digit, read_image
+from support.own_scripts import load_model, recorded_shape
+from support.photos import image_files, reader
 from support.tiles import save_with_words
 
 import numpy
@@ -48,15 +48,14 @@ def load_classifier(output_folder: str, script: Path | None = None
     :param script: that has trained it, where this is none of the chapters
     :raises UserError: when the folder holds no run of a supervised script
     """
-    classifier = checkpoints.load(
-        output_folder, builder_of(output_folder, BUILDERS, 'classifier', script))
-    record = read_record(output_folder)
+    classifier, record = load_model(output_folder, BUILDERS, 'classifier',
+                                    ('input', 'p_y_given_x'), script)
     sizes = record['model']
     n_pixels = sizes.get('n_in') or sizes.get('n_ins') or math.prod(sizes.get('image_shape', [0]))
     n_classes = sizes.get('n_out') or sizes.get('n_outs')
     if not (n_pixels and n_classes):
         raise UserError(f'the sizes that {output_folder} has on record, {", ".join(sizes)}, have '
-                        'no `n_in` and `n_out`: let the script record these as well')
+                        'no n_in and n_out: let the script record these as well')
     data = record.get('data', {})
     image_shape = recorded_shape(output_folder, data, n_pixels)
     names = data.get('classes')
@@ -138,6 +137,7 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
 
         python code/predict.py --output-folder mlp_output
         python code/predict.py --output-folder mlp_output --images seven.png
+        python code/predict.py --output-folder my_output --script my.py
 
     :param output_folder: of a run of logistic_sgd.py, logistic_cg.py, mlp.py,
         convolutional_mlp.py, SdA.py or DBN.py
@@ -156,17 +156,13 @@ def predict(output_folder: str, images: tuple[Path, ...] = (), dataset: str | No
         known = likeness.load(output_folder, math.prod(image_shape))
         is_digit = choose({'auto': likeness.is_like_mnist(known.mean, image_shape), 'digit': True,
                            'none': False}, prepare=prepare)
-        if is_digit and image_shape != (SIDE, SIDE):
-            raise UserError(f'`prepare` is digit, for images of {SIDE} x {SIDE} pixels, but the '
-                            f'model was trained on {image_shape[0]} x {image_shape[1]}: set it to '
-                            'none')
+        read = reader(is_digit, image_shape, invert)
         files = find_images(images)
         if show and not show.parent.is_dir():
             raise UserError(f'`show` is {show}, but there is no folder {show.parent}: make it')
         if show in [name for name, content in files]:
             raise UserError(f'`show` is {show}, which is one of the images: give another name')
-        names, rows = readable_images(files, read_digit if is_digit else functools.partial(
-            read_image, image_shape=image_shape, invert=invert))
+        names, rows = readable_images(files, read)
         predicted, answers = predict_images(classifier, rows, names, classes, known)
         if show:
             save_with_words(show, rows, image_shape, answers)

@@ -1,20 +1,20 @@
 """Show what comes back of images that go through an auto-encoder or an RBM, whole or damaged.
 
-The model is what a script left in its output folder. One of your own has to offer two things: its
-script a function ``build`` that takes the sizes in the record of the run, ``n_visible`` among
-them, and the model a method ``reconstruct`` that takes symbolic images, (n_images, n_visible) in
-[0, 1], and gives back others.
+The model is what a script left in its output folder. That of a script of your own
+(:mod:`support.own_scripts`) needs ``n_visible`` among the sizes on record, and a method
+``reconstruct``, which takes symbolic images, floatX (n_images, n_visible) in [0, 1], and gives as
+many others.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from support import checkpoints, command_line, datasets
-from support.errors import UserError, check
-from support.folders import OutputFolder, read_record
-from support.own_scripts import builder_of, recorded_shape
-from support.photos import read_digit, read_image
+from support import command_line, datasets, own_scripts
+from support.errors import UserError, check, choose
+from support.folders import OutputFolder
+from support.photos import reader
 from support.tiles import save_picture, tile_raster_images
 
 import numpy
@@ -33,14 +33,14 @@ BUILDERS: dict[str, Callable[..., Any]] = {'dA': dA.build, 'cA': cA.build, 'vae'
 def load_model(output_folder: str, builders: Mapping[str, Callable[..., Any]], method: str,
                script: Path | None = None) -> tuple[Any, tuple[int, int]]:
     """A model that has such a method, and the shape of the images that it was trained on."""
-    build = builder_of(output_folder, builders, f'model with `{method}`', script)
-    model = checkpoints.load(output_folder, build)
-    if not hasattr(model, method):
-        raise UserError(f'the models of {script} have no method `{method}`: write one, '
-                        'as in vae.py')
-    record = read_record(output_folder)
-    return model, recorded_shape(output_folder, record.get('data', {}),
-                                 record['model'].get('n_visible'))
+    model, record = own_scripts.load_model(
+        output_folder, builders, f'model with a method {method}', (method,), script)
+    sizes = record['model']
+    if 'n_visible' not in sizes:
+        raise UserError(f'the sizes that {output_folder} has on record, {", ".join(sizes)}, have '
+                        'no n_visible: let the script record it as well')
+    return model, own_scripts.recorded_shape(output_folder, record.get('data', {}),
+                                             sizes['n_visible'])
 
 
 def reconstruct(output_folder: str, images: tuple[Path, ...] = (), dataset: str | None = None,
@@ -52,6 +52,7 @@ def reconstruct(output_folder: str, images: tuple[Path, ...] = (), dataset: str 
 
         python code/reconstruct.py --output-folder dA_plots --damage 0.3
         python code/reconstruct.py --output-folder vae_output --images seven.png --prepare digit
+        python code/reconstruct.py --output-folder my_output --script my.py
 
     :param output_folder: of a run of dA.py, cA.py, vae.py or rbm.py
     :param images: image files; when there are none, the first of the test set are taken
@@ -68,18 +69,19 @@ def reconstruct(output_folder: str, images: tuple[Path, ...] = (), dataset: str 
     check(0, seed=seed)
     check(1, n=n)
     model, shape = load_model(output_folder, BUILDERS, 'reconstruct', script)
-    if images:
-        whole = numpy.array([read_digit(path) if prepare == 'digit' else read_image(path, shape)
-                             for path in images])
-    else:
-        whole = datasets.read(dataset).test[0][:n]
-    if whole.shape[1] != shape[0] * shape[1]:
+    read = reader(choose({'digit': True, 'none': False}, prepare=prepare), shape)
+    whole = (numpy.array([read(path) for path in images]) if images
+             else datasets.read(dataset).test[0][:n])
+    if whole.shape[1] != math.prod(shape):
         raise UserError(f'the images have {whole.shape[1]} pixels, those that the model was '
-                        f'trained on {shape[0] * shape[1]}: name that data set')
+                        f'trained on {math.prod(shape)}: name that data set')
     seen = whole * (numpy.random.RandomState(seed).uniform(size=whole.shape) >= damage)
     x = T.matrix('x')
     restored = numpy.asarray(theano.function([x], model.reconstruct(x))(
         seen.astype(theano.config.floatX)))
+    if restored.shape != whole.shape:
+        raise UserError(f'the method reconstruct gives images of shape {restored.shape}, where '
+                        f'those that went in are {whole.shape}: mend it')
     rows = numpy.concatenate([whole, seen, restored] if damage else [whole, restored])
     with OutputFolder(output_folder) as output:
         path = output.file('reconstructions.png')

@@ -1,17 +1,18 @@
 """Let a trained model draw: an RBM, a variational auto-encoder, or one of your own.
 
-The model is what a script left in its output folder. One of your own has to offer two things: its
-script a function ``build`` that takes the sizes in the record of the run, and the model a method
-``sample`` that takes a ``numpy.random.RandomState`` and a number n, and gives n images,
+The model is what a script left in its output folder. That of a script of your own
+(:mod:`support.own_scripts`) needs ``n_visible`` among the sizes on record, and a method ``sample``,
+which takes a ``numpy.random.RandomState`` and a number n, and gives an array of n images,
 (n, n_visible) in [0, 1].
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from support import command_line
-from support.errors import check
+from support.errors import UserError, check
 from support.folders import OutputFolder
 from support.tiles import save_picture, tile_raster_images
 
@@ -45,6 +46,9 @@ def sample(output_folder: str, n: int = 100, seed: int = 0,
     check(1, LARGEST, n=n)
     model, shape = load_model(output_folder, BUILDERS, 'sample', script)
     drawn = numpy.asarray(model.sample(numpy.random.RandomState(seed), n))
+    if drawn.shape != (n, math.prod(shape)):
+        raise UserError(f'the method sample gives images of shape {drawn.shape}, not '
+                        f'{(n, math.prod(shape))}: mend it')
     with OutputFolder(output_folder) as output:
         path = output.file('drawn.png')
         save_picture(path, tile_raster_images(drawn, shape, (-(-n // COLUMNS), min(n, COLUMNS)),

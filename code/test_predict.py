@@ -50,10 +50,14 @@ class TestPredict(TestCase):
         with printed():
             numpy.testing.assert_array_equal(predict.predict(self.run, script=script), expected)
         script.write_text('')
-        for path, problem in ((script, 'no function `build`'), (self.folder, 'no Python file'),
+        for path, problem in ((script, 'no function build'), (self.folder, 'no Python file'),
                               (self.folder / 'none.py', 'no Python file')):
             with self.assertRaisesRegex(UserError, problem):
                 predict.predict(self.run, script=path)
+        script.write_text('from vae import VAE\ndef build(n_in, n_hidden, n_out, **others):\n'
+                          '    return VAE(__import__("numpy").random.RandomState(0))\n')
+        with self.assertRaisesRegex(UserError, 'mine.py have no input and no p_y_given_x: give'):
+            predict.predict(self.run, script=script)
 
     def test_every_classifier_predicts_what_it_scored(self):
         for script, settings in (

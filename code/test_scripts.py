@@ -61,12 +61,11 @@ FURTHER_FILES = {'dA.py': {'filters_corruption_0.png', 'filters_corruption_30.pn
 
 # From the ground up: a module may import those before it.
 ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution', 'optimisers',
-         'folders', 'own_scripts', 'digits', 'download', 'chorales', 'photos', 'pictures',
-         'parquet', 'tunes', 'midi', 'audio',
-         'datasets', 'checkpoints', 'likeness', 'training', 'sequences', 'estimates',
-         'command_line', 'tiles', 'testing', 'utils', 'hmc', 'gaussian', 'logistic_sgd',
-         'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA', 'vae',
-         'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model',
+         'folders', 'digits', 'download', 'chorales', 'photos', 'pictures', 'parquet', 'tunes',
+         'midi', 'audio', 'datasets', 'checkpoints', 'own_scripts', 'likeness', 'training',
+         'sequences', 'estimates', 'command_line', 'tiles', 'testing', 'utils', 'hmc', 'gaussian',
+         'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA',
+         'vae', 'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model',
          'rnnrbm', 'rnnrbm_likelihood', 'predict', 'reconstruct', 'sample', 'playground', 'peers',
          'benchmark', 'reproduce', 'runs', 'search', 'hostile', 'faults']
 

@@ -16,8 +16,9 @@ makes of it what was made of the digits of MNIST (LeCun et al., 1998):
 """
 
 import contextlib
+import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from support.digits import BOX, SIDE
@@ -72,6 +73,20 @@ def read_image(path: Path, image_shape: tuple[int, int], invert: bool = False,
     if invert:
         grey = 255 - grey
     return grey.astype(theano.config.floatX).ravel() / 256
+
+
+def reader(is_digit: bool, image_shape: tuple[int, int],
+           invert: bool = False) -> Callable[..., numpy.ndarray]:
+    """What reads an image file for a model of such images: :func:`read_digit` or `read_image`.
+
+    :raises UserError: when a digit is to be found for a model of images of another shape
+    """
+    if not is_digit:
+        return functools.partial(read_image, image_shape=image_shape, invert=invert)
+    if image_shape != (SIDE, SIDE):
+        raise UserError(f'`prepare` is digit, for images of {SIDE} x {SIDE} pixels, but the model '
+                        f'was trained on {image_shape[0]} x {image_shape[1]}: set it to none')
+    return read_digit
 
 
 def read_grey(path: Path, image_shape: tuple[int, int],
