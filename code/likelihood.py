@@ -144,7 +144,7 @@ def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
         name, value = 'log-probability', mean_estimate(-ais.free_energies(top, test)).minus(log_z)
     results[name] = value
     print(f'average test {name} by AIS: {value}')
-    # A random choice: the first images of MNIST's test set are easier than the rest.
+    # A random choice: MNIST's test set is in no random order.
     chosen = test[rng.permutation(len(test))[:n_reverse if len(rbms) == 1 else 0]]
     if len(chosen):
         value = mean_estimate(-ais.free_energies(top, chosen)).minus(log_z)

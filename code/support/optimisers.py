@@ -8,6 +8,8 @@ what has a dash is new; all of them are meant entry by entry.
 References:
     - Y. Nesterov, "A method for solving the convex programming problem with convergence rate
       O(1/k^2)", 1983
+    - Y. Bengio, N. Boulanger-Lewandowski, R. Pascanu, "Advances in optimizing recurrent networks",
+      2013
     - I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and
       momentum in deep learning", 2013
     - T. Tieleman, G. Hinton, "Lecture 6.5 - RMSProp", 2012
@@ -59,7 +61,7 @@ def momentum_updates(params: Sequence[SharedVariable], gradients: Sequence[Varia
 def nesterov_updates(params: Sequence[SharedVariable], gradients: Sequence[Variable],
                      learning_rate: Variable | float, momentum: float = 0.9) -> Updates:
     """Momentum that looks ahead, in the form of Nesterov (1983) that takes the gradient where the
-    parameters are (Sutskever et al., 2013): velocity' = momentum * velocity - lr * g, and
+    parameters are (Bengio et al., 2013): velocity' = momentum * velocity - lr * g, and
     p' = p + momentum * velocity' - lr * g."""
     updates = []
     for param, gradient in zip(params, gradients, strict=True):
