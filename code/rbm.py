@@ -26,13 +26,9 @@ References:
     - Y. Bengio, "Learning deep architectures for AI", 2009, chapter 5
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 from support import command_line, draws, engine, training
 from support.checkpoints import Run, resumable
 from support.errors import MOST, check
-from support.optimisers import decayed, momentum_updates
 from support.tiles import save_filters, save_picture, tile_raster_images
 
 import numpy
@@ -140,19 +136,14 @@ class RBM:
         return Sampler(self, rng.uniform(size=(n, self.n_visible)) < probable).advance(5000)
 
     def get_cost_updates(self, lr: T.TensorVariable | float = 0.1,
-                         persistent: SharedVariable | None = None, k: int = 1,
-                         momentum: float = 0., weight_decay: float = 0.,
-                         visible_mean: numpy.ndarray | None = None
-                         ) -> tuple[T.TensorVariable, engine.Updates]:
+                         persistent: SharedVariable | None = None,
+                         k: int = 1) -> tuple[T.TensorVariable, engine.Updates]:
         """One step of CD-k, or of PCD-k.
 
         :param lr: learning rate
         :param persistent: shared hidden samples, (batch_size, n_hidden), of the chains that go on
             from update to update; None for chains that start at the data
         :param k: Gibbs steps in an update
-        :param momentum: of :func:`support.optimisers.momentum_updates`
-        :param weight_decay: of the weights, :func:`support.optimisers.decayed`
-        :param visible_mean: the mean image, (n_visible,), for the centred gradient
         :return: what to watch, a scalar: the pseudo-likelihood with persistent chains, which have
             nothing to do with the minibatch, and the cross-entropy of the reconstruction without;
             and the updates
@@ -166,35 +157,13 @@ class RBM:
         # The samples depend on the parameters too, but the gradient of the likelihood does not
         # run through them.
         gradients = T.grad(cost, self.params, consider_constant=[chain_end])
-        if visible_mean is not None:
-            gradients, mean_updates = self.centred(gradients, visible_mean)
-            updates += mean_updates
-        steps = momentum_updates(self.params, gradients, lr, momentum)
-        updates += decayed(steps, [self.W], lr, weight_decay) if weight_decay else steps
+        updates += [(param, param - T.cast(lr, param.dtype) * gradient)
+                    for param, gradient in zip(self.params, gradients, strict=True)]
         if persistent is None:
             updates += draws.random_updates(ph_sample, blockers=[self.input])
             return self.get_reconstruction_cost(updates, pre_sigmoid_nv), updates
         updates.append((persistent, nh_sample))
         return self.get_pseudo_likelihood_cost(updates), updates
-
-    def centred(self, gradients: Sequence[T.TensorVariable], visible_mean: numpy.ndarray
-                ) -> tuple[list[T.TensorVariable], engine.Updates]:
-        """The gradient of the same model with units from which their means are subtracted.
-
-        In that form a step of the weights does not do what a step of the biases should. (Montavon
-        and Mueller, 2012; Melchior, Fischer and Wiskott, 2016, whose equations 14 to 16 these are.)
-
-        :param gradients: with respect to W, hbias and vbias
-        :param visible_mean: (n_visible,)
-        :return: the gradients, and the update of the running mean of the hidden units
-        """
-        W, hbias, vbias = gradients
-        mu = T.constant(visible_mean.astype(theano.config.floatX))
-        running = theano.shared(numpy.full(self.n_hidden, .5, theano.config.floatX), name='lambda')
-        _, probability = self.propup(self.input)
-        new_mean = .99 * running + .01 * T.mean(probability, axis=0)
-        W = W - T.outer(mu, hbias) - T.outer(vbias, running)
-        return [W, hbias - T.dot(mu, W), vbias - T.dot(W, running)], [(running, new_mean)]
 
     def get_pseudo_likelihood_cost(self, updates: engine.Updates) -> T.TensorVariable:
         """Estimate of the log-pseudo-likelihood, sum_i log P(v_i | all other v), in nats.
@@ -226,18 +195,6 @@ class RBM:
         """
         # x log sigmoid(a) + (1 - x) log(1 - sigmoid(a)) = x a - softplus(a)
         return T.mean(T.sum(self.input * pre_sigmoid_nv - T.softplus(pre_sigmoid_nv), axis=1))
-
-
-def base_rate_biases(images: numpy.ndarray) -> numpy.ndarray:
-    """Visible biases of a model of independent pixels: the log-odds of each, never infinite.
-
-    :param images: (n_examples, n_visible) in [0, 1]
-    :return: float64 (n_visible,)
-    """
-    # As if there were one more image, all of whose pixels are half on.
-    n = len(images)
-    p = (images.sum(axis=0, dtype='float64') + 0.5) / (n + 1)
-    return numpy.log(p) - numpy.log1p(-p)
 
 
 def build(n_visible: int, n_hidden: int) -> RBM:
@@ -272,15 +229,13 @@ class Sampler:
 
 
 def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDataSets,
-                     rng: numpy.random.RandomState, settings: dict,
-                     **of_step: Any) -> training.Result:
+                     rng: numpy.random.RandomState, settings: dict) -> training.Result:
     """Train an RBM, with a picture of its filters after each epoch, and then sample from it.
 
     :param rbm: its input is ``x``, or drawn from it
     :param x: symbolic minibatch of images
     :param rng: chooses the first of the test images that start the chains
     :param settings: the keyword arguments of :func:`train`
-    :param of_step: further arguments of :meth:`RBM.get_cost_updates`
     """
     test_images = numpy.asarray(data[2][0].get_value(borrow=True))
     for low, high, names in ((0, MOST, ('learning_rate', 'training_epochs')),
@@ -294,7 +249,7 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
     persistent_chain = theano.shared(
         numpy.zeros((batch_size, rbm.n_hidden), dtype=theano.config.floatX), name='chain')
     cost, updates = rbm.get_cost_updates(lr, persistent_chain if persistent else None,
-                                         settings['k'], **of_step)
+                                         settings['k'])
     train_rbm = engine.function(
         inputs=[index, lr], outputs=cost, updates=updates + draws.random_updates(rbm.input),
         givens={x: engine.minibatch(data[0][0], index, batch_size)})
@@ -338,7 +293,6 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
           batch_size: int = 20, n_chains: int = 20, n_samples: int = 10,
           output_folder: str = 'rbm_plots', n_hidden: int = 500, k: int = 15,
           persistent: bool = True, sample_pixels: bool = False, lr_decay: float = 1.0,
-          momentum: float = 0., weight_decay: float = 0., centred: bool = False,
           plot_every: int = 1000, seed: int | None = None, resume: bool = False,
           overwrite: bool = False) -> training.Result:
     """Train a restricted Boltzmann machine by (persistent) contrastive divergence and sample it.
@@ -362,10 +316,6 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     :param sample_pixels: draw each pixel as on or off, with its grey level as the probability,
         whenever it is used, instead of using the grey level itself
     :param lr_decay: the learning rate is multiplied by it after every epoch
-    :param momentum: of the steps, 0 for none
-    :param weight_decay: of the weights, 0 for none
-    :param centred: take the gradient of the model with centred units, and begin with the log-odds
-        of the pixels
     :param plot_every: Gibbs steps between two samples
     :param seed: of the initial weights and all samples; 123 when left out
     :param resume: go on with the run in the output folder; when it is complete, sample again
@@ -373,8 +323,7 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     """
     seed = 123 if seed is None else seed
     settings = dict(locals())
-    check(0, seed=seed, weight_decay=weight_decay)
-    check(0, 1, momentum=momentum)
+    check(0, seed=seed)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
@@ -384,15 +333,7 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     binary = theano_rng.bernoulli(x.shape, x) if sample_pixels else x
     rbm = RBM(input=binary, n_visible=data.n_in, n_hidden=n_hidden, numpy_rng=rng,
               theano_rng=theano_rng)
-    mean_image = None
-    if centred:
-        images = numpy.asarray(data[0][0].get_value(borrow=True))
-        mean_image = images.mean(axis=0)
-        rbm.vbias.set_value(base_rate_biases(images).astype(theano.config.floatX))
-        # Hidden units that are on for half of the images.
-        rbm.hbias.set_value(-mean_image @ numpy.asarray(rbm.W.get_value()))
-    return train_and_sample('rbm', rbm, x, data, rng, settings, momentum=momentum,
-                            weight_decay=weight_decay, visible_mean=mean_image)
+    return train_and_sample('rbm', rbm, x, data, rng, settings)
 
 
 test_rbm = train  # its name in the old tutorials

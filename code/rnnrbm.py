@@ -44,7 +44,7 @@ import numpy
 import pytensor as theano
 import pytensor.tensor as T
 
-from rbm import base_rate_biases
+from ais import base_rate_biases
 from rnnrbm_model import SEED, Parameters, build_rbm, build_rnnrbm, shared_zeros
 
 __all__ = ['RnnRbm', 'build_rbm', 'build_rnnrbm', 'generate', 'load', 'train']

@@ -31,7 +31,7 @@ from scipy.special import expit, logsumexp, softmax
 
 import ais
 import rnnrbm
-from rbm import RBM, base_rate_biases
+from rbm import RBM
 from rnnrbm_model import Parameters, shared_zeros
 
 FRAMES_PER_CALL = 10_000  # whose biases are computed at once
@@ -213,7 +213,7 @@ def measured(p: Parameters, rolls: Sequence[numpy.ndarray], n_frames: int = 5000
     n = min(n_frames, n_all) if n_frames else n_all
     frames = FrameModels.of(p, rolls, numpy.sort(rng.permutation(n_all)[:n]))
     pieces = training.parts(n, max(1, CHAINS_PER_CALL // n_chains))
-    base = base_rate_biases(numpy.concatenate(rolls))
+    base = ais.base_rate_biases(numpy.concatenate(rolls))
     chains = FrameChains(p.W, base, max(last - first for first, last in pieces), n_chains,
                          n_temperatures, rng.randint(2 ** 30))
     log_p, common, either = numpy.empty((3, n))

@@ -201,30 +201,6 @@ class TestCosts(TestCase):
                 self.assertTrue(numpy.isfinite(param.get_value()).all())
 
 
-class TestCentredGradient(TestCase):
-    def test_a_step_changes_energies_as_one_of_the_centred_model_does(self):
-        # That model has the energy -(v - mu)'W(h - lambda) - b'(v - mu) - c'(h - lambda).
-        rng = numpy.random.RandomState(3)
-        mu, running = rng.uniform(size=N_VISIBLE), numpy.full(N_HIDDEN, .5)
-        gradients = [rng.normal(size=size) for size in
-                     ((N_VISIBLE, N_HIDDEN), N_HIDDEN, N_VISIBLE)]
-        with in_float64():
-            machine = small_rbm(input=T.constant(states(N_VISIBLE)[[1]].astype('float64')))
-            steps = [evaluate(step) for step in
-                     machine.centred(list(map(T.constant, gradients)), mu)[0]]
-        of_W, of_c, of_b = gradients
-        # The gradient in the centred form, of a cost whose gradient in the usual form is given.
-        centred_W = of_W - numpy.outer(mu, of_c) - numpy.outer(of_b, running)
-        v, h = states(N_VISIBLE), states(N_HIDDEN)
-
-        def energies(x, y, W, c, b):
-            return x @ W @ y.T + (x @ b)[:, None] + y @ c
-
-        difference = (energies(v, h, *steps)
-                      - energies(v - mu, h - running, centred_W, of_c, of_b))
-        self.assertAlmostEqual(float(numpy.ptp(difference)), 0, 10)
-
-
 class TestUpdates(TestCase):
     def step(self, machine, rows, persistent=None, k=1):
         index = T.lscalar('index')
