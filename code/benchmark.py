@@ -228,14 +228,21 @@ ROWS = [
 ]
 
 
-def peer_of(row: Row, data: Data) -> Callable[[int], None]:
-    """PyTorch's step."""
+def peer_of(row: Row, data: Data, n_updates: int) -> Callable[[], None]:
+    """A call of PyTorch's steps, on the device that ours run on."""
     import peers
 
     name, *settings = row.peer
     images = data.images if row.units == N_IN else data.rng.uniform(
         size=(N_EXAMPLES, row.units)).astype('float32')
-    return getattr(peers, name)(*settings, images, data.labels)
+    peers.run_on(engine.device())
+    step = getattr(peers, name)(*settings, images, data.labels)
+
+    def steps() -> None:
+        repeated(step, n_updates)
+        peers.finish()
+
+    return steps
 
 
 def measure(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -283,7 +290,8 @@ def benchmark(repeats: int = 9, peers: bool = False, only: tuple[str, ...] = (),
     :param record: a JSON file to write the table to
     """
     data = Data()
-    print(f'PyTensor {theano.__version__}, {engine.mode_name()}, {theano.config.floatX}')
+    print(f'PyTensor {theano.__version__}, {engine.mode_name()}, {theano.config.floatX}, '
+          f'{engine.device()}')
     head = ['', *HEAD[1:], 'first call']
     if not peers:
         del head[4:6]
@@ -297,7 +305,7 @@ def benchmark(repeats: int = 9, peers: bool = False, only: tuple[str, ...] = (),
             'update': functools.partial(step.over, range(n_updates)),
             'floor': functools.partial(repeated, floor, n_updates)}
         if peers:
-            calls['PyTorch'] = functools.partial(repeated, peer_of(row, data), n_updates)
+            calls['PyTorch'] = peer_of(row, data, n_updates)
         started = time.perf_counter()
         calls['update']()
         first = time.perf_counter() - started
@@ -309,7 +317,8 @@ def benchmark(repeats: int = 9, peers: bool = False, only: tuple[str, ...] = (),
         write_json(record, {
             'python': platform.python_version(), 'pytensor': theano.__version__,
             **({'PyTorch': metadata.version('torch')} if peers else {}),
-            'mode': engine.mode_name(), 'cores': os.cpu_count(), 'repeats': repeats,
+            'mode': engine.mode_name(), 'device': engine.device(), 'cores': os.cpu_count(),
+            'repeats': repeats,
             'microseconds': table})
 
 

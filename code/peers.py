@@ -21,10 +21,21 @@ except ImportError:
 Step = Callable[[int], None]
 
 
+def run_on(device: str) -> None:
+    """Let the steps that are made from now on run on it, the CPU or a GPU."""
+    torch.set_default_device('cuda' if device == 'gpu' else device)
+
+
+def finish() -> None:
+    """Wait for what a GPU has been given to do."""
+    if torch.get_default_device().type == 'cuda':
+        torch.cuda.synchronize()
+
+
 def supervised(model: nn.Module, images: numpy.ndarray, labels: numpy.ndarray, batch_size: int,
                weight_decay: float = 0.) -> Step:
     """Stochastic gradient descent on the cross-entropy, by autograd and the library's optimiser."""
-    x, y = torch.from_numpy(images), torch.from_numpy(labels.astype('int64'))
+    x, y = torch.as_tensor(images), torch.as_tensor(labels.astype('int64'))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, weight_decay=weight_decay)
 
     def step(index: int) -> None:
@@ -67,7 +78,7 @@ def finetuning(images: numpy.ndarray, labels: numpy.ndarray) -> Step:
 
 def auto_encoder(n_visible: int, images: numpy.ndarray, labels: numpy.ndarray) -> Step:
     """A denoising auto-encoder with tied weights and 1000 hidden units, one example at a time."""
-    x = torch.from_numpy(images)
+    x = torch.as_tensor(images)
     W = nn.Parameter(torch.empty(n_visible, 1000).uniform_(-.2, .2))
     b, b_prime = nn.Parameter(torch.zeros(1000)), nn.Parameter(torch.zeros(n_visible))
     optimiser = torch.optim.SGD([W, b, b_prime], lr=0.001)
@@ -86,7 +97,7 @@ def auto_encoder(n_visible: int, images: numpy.ndarray, labels: numpy.ndarray) -
 def boltzmann_machine(n_hidden: int, batch_size: int, k: int, persistent: bool,
                       images: numpy.ndarray, labels: numpy.ndarray) -> Step:
     """(Persistent) contrastive divergence, with its gradient written out."""
-    x = torch.from_numpy(images)
+    x = torch.as_tensor(images)
     n_visible = x.shape[1]
     W = torch.empty(n_visible, n_hidden).uniform_(-.2, .2)
     b, c = torch.zeros(n_visible), torch.zeros(n_hidden)

@@ -97,7 +97,7 @@ class TestConvolution(TestCase):
     def test_library(self):
         if engine.mode_name() != 'JAX':
             self.skipTest('the library is used in JAX mode')
-        with mock.patch('support.convolution._is_on_gpu', return_value=True):
+        with mock.patch('support.engine.device', return_value='gpu'):
             for shapes, border_mode in itertools.product(SHAPES[:3], MODES):
                 self.check(shapes, border_mode)
 

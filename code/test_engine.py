@@ -376,6 +376,16 @@ class TestFlags(TestCase):
             engine.set_default_flags()
             self.assertEqual(engine.mode_name(), 'NUMBA')
 
+    def test_products_have_the_full_precision_unless_the_user_says_otherwise(self):
+        for settings, precision in (({}, 'float32'), (
+                {'JAX_DEFAULT_MATMUL_PRECISION': 'tensorfloat32'}, 'tensorfloat32')):
+            finished = subprocess.run(
+                [sys.executable, '-c', 'from support import engine\nimport jax\n'
+                 'print(jax.config.jax_default_matmul_precision)'], cwd=CODE_FOLDER, text=True,
+                capture_output=True, env={name: value for name, value in os.environ.items()
+                                          if name not in engine.GPU_SETTINGS} | settings)
+            self.assertEqual(finished.stdout, f'{precision}\n')
+
     def test_home_that_cannot_be_written(self):
         self.assertEqual(self.ask(HOME=os.devnull), ['float32', 'JAX', '8.0'])
 

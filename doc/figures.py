@@ -305,11 +305,16 @@ def draw_trajectories() -> None:
     save(figure, 'hmc_trajectories')
 
 
-def main(folder: tyro.conf.Positional[Path | None] = None) -> None:
+def main(folder: tyro.conf.Positional[Path | None] = None, elsewhere: str | None = None) -> None:
     """Make the figures of the book, and its records from the runs in a folder.
 
     :param folder: where the output folders of the scripts are; none to draw only the rest
+    :param elsewhere: the runs are from another machine, such as `gpu`: only keep their scores and
+        seconds, in the record of that name
     """
+    if folder is not None and elsewhere is not None:
+        records.keep_elsewhere(folder, elsewhere)
+        return
     IMAGES.mkdir(exist_ok=True)
     if folder is not None:
         records.keep_records(folder)

@@ -45,6 +45,15 @@ def keep_record(path: Path, name: str) -> None:
     write_json(RESULTS / f'{name}.json', record)
 
 
+def keep_elsewhere(folder: Path, name: str) -> None:
+    """The scores and seconds of runs on another machine, for a table beside our own."""
+    runs = {script: read_record(folder / output) for script, output in RUNS.items()
+            if (folder / output).exists()}
+    write_json(RESULTS / f'{name}.json',
+               {script: {key: run[key] for key in ('scores', 'seconds')}
+                for script, run in runs.items() if run['status'] == 'finished'})
+
+
 def keep_seeds(folder: Path) -> None:
     """The scores of runs with other seeds, beside those of the script's own, for each script."""
     path = RESULTS / 'seeds.json'

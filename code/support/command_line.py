@@ -40,8 +40,8 @@ def main(function: Any) -> None:
     except OSError:
         _stop(f'{script}: the working directory is gone: change to another one')
     try:
-        engine.keep_compiled_functions()
         engine.check_flags()
+        engine.keep_compiled_functions()
         tyro.cli(legible(with_recorded_defaults(function, sys.argv[1:])), config=CONFIG)
     except UserError as error:
         _stop(f'{script}: {error.with_options()}')

@@ -75,7 +75,7 @@ def conv2d(input: T.TensorVariable, filters: T.TensorVariable,
         raise ValueError(f'filters {filters.type} do not fit images {input.type}: give as many '
                          'channels, and no larger filters')
     # The library wants to know the number of images as well.
-    if input.type.shape[0] is not None and _is_on_gpu():
+    if input.type.shape[0] is not None and engine.device() == 'gpu':
         return _library_convolution(input, filters)
     form = _best_form(input.type.shape[1:], filters.type.shape)
     return form(input.dimshuffle(2, 3, 1, 0), filters).dimshuffle(3, 2, 0, 1)
@@ -108,13 +108,6 @@ def max_pool_2d(input: T.TensorVariable, ds: tuple[int, int],
         x = _span(x, axis, 0, count * d, fill=-numpy.inf)
     x = x.reshape((counts[0], ds[0], counts[1], ds[1], n_channels, _length(x)))
     return _maximum(x).dimshuffle(3, 2, 0, 1)
-
-
-def _is_on_gpu():
-    if engine.mode_name() != 'JAX':
-        return False
-    import jax
-    return jax.default_backend() == 'gpu'
 
 
 def _library_convolution(images, filters):

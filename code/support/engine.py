@@ -58,13 +58,18 @@ HARMLESS_WARNINGS = (
 COMPILED_FOLDER = Path(__file__).resolve().parents[2] / 'data' / 'compiled'
 CACHE_SETTINGS = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
                   'JAX_COMPILATION_CACHE_MAX_SIZE': '100_000_000'}
+# On a GPU JAX would multiply with 10 of the 23 bits of a number, and take three quarters of the
+# memory at once, which leaves none for a second script.
+GPU_SETTINGS = {'JAX_DEFAULT_MATMUL_PRECISION': 'float32', 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
 
 
 def set_default_flags() -> None:
     """Set the engine's flags that the user left unset: float32, and the fastest mode installed.
 
-    Flags given in ``PYTENSOR_FLAGS`` or ``.pytensorrc`` are left alone.
+    Flags given in ``PYTENSOR_FLAGS`` or ``.pytensorrc`` are left alone, and JAX's variables.
     """
+    for name, value in GPU_SETTINGS.items():
+        os.environ.setdefault(name, value)
     flags = theano.config._config_var_dict
     if flags['floatX'].is_default:
         theano.config.floatX = 'float32'
@@ -119,7 +124,8 @@ def check_flags() -> None:
     """
     if theano.config.floatX == 'float16':  # JAX and Numba have it for less than the models need
         raise UserError('PYTENSOR_FLAGS says floatX=float16: float32 and float64 can be had')
-    if mode_name() == 'JAX' and any(name.startswith('JAX_') for name in os.environ):
+    if mode_name() == 'JAX' and any(name.startswith('JAX_') and value != GPU_SETTINGS.get(name)
+                                    for name, value in os.environ.items()):
         try:
             import jax
             jax.devices()
@@ -159,6 +165,14 @@ ignore_harmless_warnings()
 def mode_name() -> str:
     """Name of the mode in which functions are compiled, such as ``'JAX'``."""
     return str(theano.config.mode)
+
+
+def device() -> str:
+    """The kind of device that functions run on: ``'cpu'``, or what JAX has found, ``'gpu'``."""
+    if mode_name() != 'JAX':
+        return 'cpu'
+    import jax
+    return jax.default_backend()
 
 
 # Data -------------------------------------------------------------------------------------------

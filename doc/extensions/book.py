@@ -7,7 +7,8 @@ wrote them, and ``theano.json``, what the old book and its scripts reported.
     :measured:`SdA minutes .0f`             how long it took
     :measured:`ais_cd1 nats/log Z/value .1f`  a number of another record
     .. results::                            the table of all runs
-    .. speed::                              the table of ``benchmark.py``
+    .. elsewhere:: gpu                      the table of runs on another machine
+    .. speed:: benchmark                    the table of ``benchmark.py``
     .. outcome:: codes                      what an experiment of ``experiments.py`` has found
     .. chapters::                           the table of chapters
     .. live:: classify                      a figure that runs in the page, of ``doc/live``
@@ -77,8 +78,24 @@ class Results(Directive):
                          summary([run['scores']]),
                          f'{summary(others)} ({len(others)} seeds)' if others else '–',
                          told['minutes'], f'{minutes(run):.1f}'])
+        rows.append(['all', '', '', '', '', f'{sum(float(row[-1]) for row in rows):.0f}'])
         return [table(['command', 'the old book', 'measured here', 'over seeds', 'minutes then',
                        'minutes now'], rows)]
+
+
+class Elsewhere(Directive):
+    """The table of runs on another machine; the argument is the name of their record."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        runs = record(self.arguments[0])
+        for script in [*self.arguments, *runs]:
+            self.state.document.settings.env.note_dependency(str(RESULTS / f'{script}.json'))
+        rows = [[script, summary([record(script)['scores']]), summary([run['scores']]),
+                 f'{minutes(record(script)):.1f}', f'{minutes(run):.1f}']
+                for script, run in runs.items() if (RESULTS / f'{script}.json').exists()]
+        return [table(['script', 'on two cores', 'there', 'minutes', 'there'], rows)]
 
 
 class Outcome(Directive):
@@ -144,12 +161,14 @@ class Chapters(Directive):
 
 
 class Speed(Directive):
-    """The table of ``benchmark.py --peers``: an update, its floor, and PyTorch."""
+    """The table of ``benchmark.py --peers``, from a record: an update, its floor, and PyTorch."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        self.state.document.settings.env.note_dependency(str(RESULTS / 'benchmark.json'))
-        return [table(benchmark.HEAD, list(map(benchmark.cells,
-                                                record('benchmark')['microseconds'])))]
+        name, = self.arguments
+        self.state.document.settings.env.note_dependency(str(RESULTS / f'{name}.json'))
+        return [table(benchmark.HEAD, list(map(benchmark.cells, record(name)['microseconds'])))]
 
 
 class Live(Directive):
@@ -221,6 +240,7 @@ def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
     app.add_role('measured', measured_role)
     app.add_directive('results', Results)
+    app.add_directive('elsewhere', Elsewhere)
     app.add_directive('speed', Speed)
     app.add_directive('outcome', Outcome)
     app.add_directive('chapters', Chapters)
