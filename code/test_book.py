@@ -99,6 +99,15 @@ class TestReadme(TestCase):
             self.assertIn(f'| {" | ".join(benchmark.cells(row))} |\n', readme)
 
 
+    def test_its_errors_are_those_on_record(self):
+        readme = (BOOK.parent / 'README.md').read_text(encoding='utf-8')
+        for script in 'logistic_cg', 'mlp', 'convolutional_mlp', 'SdA', 'DBN':
+            scores = json.loads((BOOK / 'results' / f'{script}.json').read_text())['scores']
+            row, = re.findall(rf'^\| `code/{script}\.py` .*$', readme, re.MULTILINE)
+            self.assertIn(f'validation {scores["best_validation_error"]:.2f} %, test '
+                          f'{scores["test_error"]:.2f} %', row)
+
+
 class TestSnippets(TestCase):
     """The lines that begin with >>>."""
 
@@ -191,6 +200,25 @@ class TestConsole(TestCase):
                     self.assertEqual(run.returncode, 0, run.stderr)
                     self.assertTrue(agree(expected, run.stdout),
                                     f'expected:\n{expected}\ngot:\n{run.stdout}')
+
+    def test_long_examples_print_what_is_on_record(self):
+        n_examples = 0
+        for chapter, is_long, content in self.blocks():
+            command, *lines = content.strip().splitlines()
+            script = re.fullmatch(r'\$ python code/(\w+)\.py( --n-epochs \d+)?', command)
+            path = BOOK / 'results' / f'{script and script[1]}.csv'
+            if not (is_long and lines and path.exists()):
+                continue
+            with path.open(encoding='utf-8', newline='') as file:
+                known = {float(value) for row in csv.DictReader(file)
+                         for value in list(row.values())[2:] if value}
+            with self.subTest(chapter=chapter, command=command):
+                for number in re.findall(r'-?\d+\.\d{6,}(?! epochs/sec)', content):
+                    n_examples += 1
+                    digits = len(number.partition('.')[2])
+                    self.assertIn(number.lstrip('-'), {f'{abs(value):.{digits}f}'
+                                                       for value in known})
+        self.assertGreater(n_examples, 50)
 
     def test_options_of_long_examples_exist(self):
         for chapter, is_long, content in self.blocks():

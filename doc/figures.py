@@ -319,6 +319,7 @@ def main(folder: tyro.conf.Positional[Path | None] = None, elsewhere: str | None
     if folder is not None:
         records.keep_records(folder)
         records.keep_seeds(folder)
+        records.keep_memory(folder)
         records.keep_study(folder)
         keep_pictures(folder)
         draw_data()

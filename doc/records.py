@@ -67,6 +67,19 @@ def keep_seeds(folder: Path) -> None:
     write_json(path, seeds)
 
 
+def keep_memory(folder: Path) -> None:
+    """The most megabytes that each script of a reproduction took."""
+    if not (folder / 'run.json').exists():  # no reproduction
+        return
+    path = RESULTS / 'megabytes.json'
+    most = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+    for label, notes in read_record(folder).get('processes', {}).items():
+        name, _, _ = label.partition('_seed_')
+        if notes['status'] == 0 and name in RUNS and notes['megabytes']:
+            most[name] = max(most.get(name, 0), notes['megabytes'])
+    write_json(path, most)
+
+
 def keep_study(folder: Path) -> None:
     """What a search has cost and found, in ``sda_search``, and how its settings, and the book's, do
     with other seeds, in ``sda_found_1``, ``sda_book_1`` and so on."""

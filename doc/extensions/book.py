@@ -66,8 +66,9 @@ class Results(Directive):
     """The table of all runs: what the old book reported, and what was measured here."""
 
     def run(self) -> list[nodes.Node]:
-        old, seeds = record('theano'), record('seeds')
-        self.state.document.settings.env.note_dependency(str(RESULTS / 'seeds.json'))
+        old, seeds, megabytes = record('theano'), record('seeds'), record('megabytes')
+        for name in 'seeds', 'megabytes':
+            self.state.document.settings.env.note_dependency(str(RESULTS / f'{name}.json'))
         rows = []
         for script, told in old.items():
             self.state.document.settings.env.note_dependency(str(RESULTS / f'{script}.json'))
@@ -77,10 +78,11 @@ class Results(Directive):
             rows.append([f'python code/{" ".join(run["command"])}', told['result'],
                          summary([run['scores']]),
                          f'{summary(others)} ({len(others)} seeds)' if others else '–',
-                         told['minutes'], f'{minutes(run):.1f}'])
-        rows.append(['all', '', '', '', '', f'{sum(float(row[-1]) for row in rows):.0f}'])
+                         told['minutes'], f'{minutes(run):.1f}',
+                         str(megabytes.get(script, '–'))])
+        rows.append(['all', '', '', '', '', f'{sum(float(row[-2]) for row in rows):.0f}', ''])
         return [table(['command', 'the old book', 'measured here', 'over seeds', 'minutes then',
-                       'minutes now'], rows)]
+                       'minutes now', 'MB'], rows)]
 
 
 class Elsewhere(Directive):
