@@ -8,6 +8,10 @@ FN in the frame only,
 .. math::
     \text{accuracy} = \frac{\sum_t \mathrm{E}[TP_t]}{\sum_t \mathrm{E}[TP_t + FP_t + FN_t]} .
 
+The sharper a model, the more Gibbs steps it takes to get from one of its notes to another, and
+chains that are annealed too fast miss some, which makes Z too small and the likelihood too large.
+So the number of steps is raised tenfold until that changes the likelihood no more than chance does.
+
 References:
     - R. M. Neal, "Annealed importance sampling", 2001, and R. Salakhutdinov, I. Murray, "On the
       quantitative analysis of deep belief networks", 2008 (the likelihood)
@@ -36,6 +40,8 @@ from rnnrbm_model import Parameters, shared_zeros
 
 FRAMES_PER_CALL = 10_000  # whose biases are computed at once
 CHAINS_PER_CALL = 2000  # of annealed importance sampling, side by side
+FEWEST_TEMPERATURES, MOST_TEMPERATURES = 500, 50_000  # that are tried where none are asked for
+FRAMES_TO_TRY = 500  # what ten times as many change
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class FrameModels:
             here = chosen[(first <= chosen) & (chosen < last)] - first
             kept.append([output[here] for output in step.over(range(first, last))])
         return cls(v[chosen], *map(numpy.concatenate, zip(*kept, strict=True)))
+
+    def __getitem__(self, rows: slice | numpy.ndarray) -> 'FrameModels':
+        """Some of them."""
+        return FrameModels(*(array[rows] for array in vars(self).values()))
 
 
 class FrameChains:
@@ -138,6 +148,8 @@ class Evaluation:
 
     :param log_likelihood: mean of log P(v_t | v_1 ... v_{t-1}), in nats a frame
     :param accuracy: of predicted frames, in per cent
+    :param n_temperatures: Gibbs steps of each chain
+    :param change: of the log-likelihood of some of the frames with ten times as many
     :param n_frames: number of frames that were measured
     :param n_all_frames: number of frames that they were chosen from
     :param base_log_likelihood: of a model of independent notes, each as frequent as it is in these
@@ -147,15 +159,26 @@ class Evaluation:
 
     log_likelihood: Estimate
     accuracy: Estimate
+    n_temperatures: int
+    change: Estimate
     n_frames: int
     n_all_frames: int
     base_log_likelihood: float
     base_accuracy: float
 
+    @property
+    def has_converged(self) -> bool:
+        """Whether ten times as many temperatures change less than chance does."""
+        return abs(self.change.value) <= self.log_likelihood.high - self.log_likelihood.value
+
     def __str__(self):
         times = numpy.exp(self.log_likelihood.value - self.base_log_likelihood)
         return (f'log-likelihood: {self.log_likelihood} nats a frame, on {self.n_frames} of '
                 f'{self.n_all_frames} frames\n'
+                f'With {10 * self.n_temperatures} temperatures instead of {self.n_temperatures} '
+                f'it changes by {self.change}'
+                + ('\n' if self.has_converged else
+                   ', and is not known yet: give more `n_temperatures`\n') +
                 f'accuracy: {self.accuracy} %\n'
                 'That is: of the notes that sound in a frame, or that the model expects there, '
                 f'{self.accuracy.value:.0f} % are both.\n'
@@ -192,42 +215,73 @@ def measured_base(v: numpy.ndarray, bv: numpy.ndarray) -> tuple[float, float]:
             float(100 * common.sum() / either.sum()))
 
 
+def annealed(W: SharedVariable, frames: FrameModels, base_vbias: numpy.ndarray, n_chains: int,
+             n_temperatures: int, seed: int) -> numpy.ndarray:
+    """What chains of annealed importance sampling say of each frame.
+
+    :param W: weights of the RBMs of the frames, (n_visible, n_hidden)
+    :param base_vbias: of the model that the chains start with, (n_visible,)
+    :return: the log-probability of each frame, and its :func:`expected_notes`, (3, n_frames)
+    """
+    n = len(frames.v)
+    pieces = training.parts(n, max(1, CHAINS_PER_CALL // n_chains))
+    chains = FrameChains(W, base_vbias, max(last - first for first, last in pieces), n_chains,
+                         n_temperatures, seed)
+    found = numpy.empty((3, n))
+    for first, last in pieces:
+        here = frames[first:last]
+        log_weights, samples = chains.run(
+            here.bv, here.bh, f'AIS, {n_temperatures} temperatures, frames {first + 1} to {last} '
+            f'of {n}')
+        log_z = logsumexp(log_weights, axis=1) - numpy.log(n_chains)
+        # The weights make up for what the annealing was too fast to reach.
+        found[:, first:last] = (-here.free_energy - log_z, *expected_notes(
+            here.v, samples, softmax(log_weights, axis=1)))
+    return found
+
+
 def measured(p: Parameters, rolls: Sequence[numpy.ndarray], n_frames: int = 5000,
-             n_chains: int = 5, n_temperatures: int = 500, seed: int = 0) -> Evaluation:
+             n_chains: int = 5, n_temperatures: int | None = None, seed: int = 0) -> Evaluation:
     """Log-likelihood and accuracy on tunes that the model was not trained on.
 
     The intervals hold the choice of the frames, as if it were one out of endlessly many, and the
     noise of the chains, which are others for each frame. They do not hold what makes the
     likelihood too large: the logarithm of a mean of few weights is too small on average, and
-    chains may miss parts of the distribution. More temperatures help against both.
+    chains may miss parts of the distribution. What ten times as many temperatures change says
+    how much that is.
 
     :param p: parameters of the model
     :param rolls: the tunes, each (time steps, n_visible)
     :param n_frames: how many of their frames to measure, chosen at random; 0 for all
     :param n_chains: chains of annealed importance sampling for each frame
-    :param n_temperatures: Gibbs steps of each chain
+    :param n_temperatures: Gibbs steps of each chain; None for ``FEWEST_TEMPERATURES``, or, while
+        that changes the likelihood more than chance does, and up to ``MOST_TEMPERATURES``, ten
+        times as many
     :param seed: of the choice and the chains
     """
     rng = numpy.random.RandomState(seed)
     n_all = sum(map(len, rolls))
     n = min(n_frames, n_all) if n_frames else n_all
     frames = FrameModels.of(p, rolls, numpy.sort(rng.permutation(n_all)[:n]))
-    pieces = training.parts(n, max(1, CHAINS_PER_CALL // n_chains))
     base = ais.base_rate_biases(numpy.concatenate(rolls))
-    chains = FrameChains(p.W, base, max(last - first for first, last in pieces), n_chains,
-                         n_temperatures, rng.randint(2 ** 30))
-    log_p, common, either = numpy.empty((3, n))
-    for first, last in pieces:
-        here = slice(first, last)
-        log_weights, samples = chains.run(frames.bv[here], frames.bh[here],
-                                          f'AIS, frames {first + 1} to {last} of {n}')
-        log_z = logsumexp(log_weights, axis=1) - numpy.log(n_chains)
-        log_p[here] = -frames.free_energy[here] - log_z
-        # The weights make up for what the annealing was too fast to reach.
-        common[here], either[here] = expected_notes(frames.v[here], samples,
-                                                    softmax(log_weights, axis=1))
-    return Evaluation(mean_estimate(log_p), ratio_estimate(100 * common, either), n, n_all,
-                      *measured_base(frames.v, base))
+
+    def of(frames, n_temperatures):
+        return annealed(p.W, frames, base, n_chains, n_temperatures, rng.randint(2 ** 30))
+
+    some = frames[rng.permutation(n)[:FRAMES_TO_TRY]]
+    tried = n_temperatures or FEWEST_TEMPERATURES
+    log_p, *_ = of(some, tried)
+    while True:
+        with_more, *_ = of(some, 10 * tried)
+        change = mean_estimate(with_more - log_p)
+        by_chance = 3 * numpy.std(with_more) / numpy.sqrt(n)
+        if (n_temperatures is not None or abs(change.value) <= by_chance
+                or 10 * tried > MOST_TEMPERATURES):
+            break
+        tried, log_p = 10 * tried, with_more
+    log_p, common, either = of(frames, tried)
+    return Evaluation(mean_estimate(log_p), ratio_estimate(100 * common, either), tried, change, n,
+                      n_all, *measured_base(frames.v, base))
 
 
 def tunes_to_evaluate(which: str, dataset: str | None) -> tuple[str, list[datasets.MidiPath]]:
@@ -251,7 +305,8 @@ def tunes_to_evaluate(which: str, dataset: str | None) -> tuple[str, list[datase
 
 def log_likelihood(model: str = 'rnnrbm_output', evaluate: str = 'test',
                    dataset: str | None = None, n_frames: int = 5000, n_chains: int = 5,
-                   n_temperatures: int = 500, seed: int | None = None) -> Evaluation:
+                   n_temperatures: int | None = None,
+                   seed: int | None = None) -> Evaluation:
     """Log-likelihood and accuracy of a trained RNN-RBM on held-out tunes.
 
     Every number comes with an interval of three standard errors on either side. Results go to
@@ -268,10 +323,13 @@ def log_likelihood(model: str = 'rnnrbm_output', evaluate: str = 'test',
     :param dataset: Nottingham when left out; a folder or a zip of MIDI files, tunes or chorales
     :param n_frames: frames to measure it on, chosen at random; 0 for all
     :param n_chains: chains of annealed importance sampling for each of them
-    :param n_temperatures: Gibbs steps of each chain
+    :param n_temperatures: Gibbs steps of each chain; when left out 500, or 5,000 where that makes
+        more difference than chance
     :param seed: of the choice and the chains; that of the run when left out
     """
-    check(1, n_chains=n_chains, n_temperatures=n_temperatures)
+    check(1, n_chains=n_chains)
+    if n_temperatures is not None:
+        check(1, n_temperatures=n_temperatures)
     check(0, n_frames=n_frames)
     trained = rnnrbm.load(model, seed)
     print('... loading data', flush=True)
@@ -283,8 +341,8 @@ def log_likelihood(model: str = 'rnnrbm_output', evaluate: str = 'test',
     print(evaluation)
     with OutputFolder(model) as output:
         path = output.file(f'evaluation_{Path(evaluate).stem}.json')
-        write_json(path, {'data': name, 'n_chains': n_chains, 'n_temperatures': n_temperatures,
-                          'seed': trained.seed, **asdict(evaluation)})
+        write_json(path, {'data': name, 'n_chains': n_chains, 'seed': trained.seed,
+                          **asdict(evaluation)})
     print(f'The tunes were those of {name}; the numbers are in {path}')
     return evaluation
 

@@ -77,6 +77,25 @@ class TestEvaluation(TestCase):
             self.assertAlmostEqual(found.log_likelihood.high - found.log_likelihood.value, error,
                                    delta=.1 * error)
 
+    def test_temperatures_that_suffice(self):
+        """All notes or none: chains that are annealed too fast find one of the two."""
+        random_params(self.p.all(), scale=.1)
+        for param, value in ((self.p.W, 4), (self.p.bv, -6), (self.p.bh, -10)):
+            param.set_value(numpy.full(param.get_value().shape, value, 'float32'))
+        rolls = [numpy.repeat([[0] * 5, [1] * 5], 20, axis=0).astype('uint8')] * 2
+        few = rnnrbm_likelihood.measured(self.p, rolls, 0, 5, 1)
+        self.assertFalse(few.has_converged)
+        self.assertGreater(few.log_likelihood.low, 0)  # which no logarithm of a probability is
+        self.assertIn('With 10 temperatures instead of 1 it changes by', str(few))
+        self.assertIn('is not known yet', str(few))
+        with mock.patch('rnnrbm_likelihood.FEWEST_TEMPERATURES', 1):
+            found = rnnrbm_likelihood.measured(self.p, rolls, 0, 5)
+        self.assertGreater(found.n_temperatures, 1)
+        self.assertTrue(found.has_converged)
+        self.assertNotIn('is not known yet', str(found))
+        enough = rnnrbm_likelihood.measured(self.p, rolls, 0, 5, 1000)
+        self.assertAlmostEqual(found.log_likelihood.value, enough.log_likelihood.value, delta=.1)
+
     def test_independent_notes(self):
         """Against sums over all frames."""
         bv = numpy.random.RandomState(1).normal(size=5)
@@ -141,6 +160,7 @@ class TestScript(TestCase):
             self.assertRegex(output.getvalue(),
                              rf'\nlog-likelihood: {number} \({number} to {number}\) nats a frame, '
                              rf'on 20 of {n} frames\n'
+                             rf'With 100 temperatures instead of 10 it changes by [^\n]*\n'
                              rf'accuracy: {number} \({number} to {number}\) %\n'
                              r'That is: [^\n]* \d+ % are both\.\n'
                              rf'One who [^\n]* {number} nats and {number} %; [^\n]* times as '
