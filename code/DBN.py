@@ -26,8 +26,10 @@ from support.checkpoints import Run, resumable
 from support.errors import check
 
 import numpy
+import pytensor as theano
 import pytensor.tensor as T
 from pytensor.compile.sharedvalue import SharedVariable
+from scipy.special import expit
 
 import stacked
 from logistic_sgd import load_data
@@ -44,22 +46,27 @@ class DBN(stacked.StackedNetwork):
     :param n_ins: number of input units
     :param hidden_layers_sizes: number of units of each hidden layer
     :param n_outs: number of classes
+    :param sample_units: an RBM sees states of the units below, which are drawn whenever they are
+        used, instead of their probabilities, and pixels in the same way
     :raises UserError: when there is no hidden layer
     """
 
     def __init__(self, numpy_rng: numpy.random.RandomState,
                  theano_rng: draws.RandomStreams | None = None, n_ins: int = 784,
-                 hidden_layers_sizes: Sequence[int] = (500, 500), n_outs: int = 10):
+                 hidden_layers_sizes: Sequence[int] = (500, 500), n_outs: int = 10,
+                 sample_units: bool = False):
         if theano_rng is None:
             theano_rng = draws.RandomStreams(numpy_rng.randint(2 ** 30))
         super().__init__(numpy_rng, n_ins, hidden_layers_sizes, n_outs)
 
         # What an RBM learns, its layer of the perceptron has learnt. Its input is what the layers
-        # below compute: the mean activations of their units, not samples.
+        # below compute: the mean activations of their units, or samples.
         self.rbm_layers = []
         n_in = n_ins
         for layer, n_out in zip(self.sigmoid_layers, hidden_layers_sizes, strict=True):
-            self.rbm_layers.append(RBM(input=layer.input, n_visible=n_in, n_hidden=n_out,
+            rbm_input = (theano_rng.bernoulli(layer.input.shape, layer.input) if sample_units
+                         else layer.input)
+            self.rbm_layers.append(RBM(input=rbm_input, n_visible=n_in, n_hidden=n_out,
                                        W=layer.W, hbias=layer.b, numpy_rng=numpy_rng,
                                        theano_rng=theano_rng))
             n_in = n_out
@@ -70,20 +77,24 @@ class DBN(stacked.StackedNetwork):
         return [param for layer in self.rbm_layers for param in layer.params]
 
     def pretraining_function(self, i: int, data: Mapping[T.TensorVariable, SharedVariable],
-                             batch_size: int, k: int) -> engine.Step:
-        """A function that takes one step of CD-k in the RBM of layer ``i``.
+                             batch_size: int, k: int, persistent: bool = False) -> engine.Step:
+        """A function that takes one step of CD-k, or of PCD-k, in the RBM of layer ``i``.
 
         It is called as ``f(index, lr=0.1)`` and returns the log-probability of the
-        reconstruction, which is the negative cross-entropy.
+        reconstruction, which is the negative cross-entropy, or with PCD the pseudo-likelihood.
 
         :param data: for ``x``, or for the input of the layer, all examples
         :param k: Gibbs steps in an update
         """
         index = T.lscalar('index')  # of a minibatch
         learning_rate = T.scalar('lr')
-        cost, updates = self.rbm_layers[i].get_cost_updates(learning_rate, persistent=None, k=k)
+        machine = self.rbm_layers[i]
+        chains = theano.shared(numpy.zeros((batch_size, machine.n_hidden), theano.config.floatX),
+                               name='chains') if persistent else None
+        cost, updates = machine.get_cost_updates(learning_rate, chains, k)
         return engine.function(
-            inputs=[index, learning_rate], outputs=cost, updates=updates,
+            inputs=[index, learning_rate], outputs=cost,
+            updates=updates + draws.random_updates(machine.input, blockers=[*data]),
             givens={variable: engine.minibatch(examples, index, batch_size)
                     for variable, examples in data.items()},
             defaults={learning_rate: 0.1})
@@ -94,23 +105,42 @@ class DBN(stacked.StackedNetwork):
         return [self.pretraining_function(i, {self.x: train_set_x}, batch_size, k)
                 for i in range(self.n_layers)]
 
+    def sample(self, rng: numpy.random.RandomState, n: int) -> numpy.ndarray:
+        """Images of the stack before finetuning: Gibbs steps in the RBM on top, and then downwards.
 
-def load_rbms(output_folder: str) -> list[RBM]:
-    """The RBMs of a run of this script, from the bottom to the top, as pretraining left them.
+        :return: P(v = 1 | h) in the lowest RBM, (n, n_ins)
+        """
+        *below, top = self.rbm_layers
+        probability = top.sample(rng, n)
+        for machine in reversed(below):
+            h = rng.uniform(size=probability.shape) < probability
+            W, vbias = (numpy.asarray(param.get_value()) for param in (machine.W, machine.vbias))
+            probability = expit(h @ W.T + vbias)
+        return probability
 
-    :raises UserError: when there are none
+
+def load_pretrained(output_folder: str) -> DBN:
+    """The network of a run of this script as pretraining left it.
+
+    :raises UserError: when there is none
     """
     def build_dbn(n_ins, hidden_layers_sizes, n_outs):
         rng = numpy.random.RandomState()  # whatever it draws is replaced
         return DBN(rng, n_ins=n_ins, hidden_layers_sizes=hidden_layers_sizes, n_outs=n_outs)
 
     return checkpoints.load(output_folder, build_dbn, PRETRAINED,
-                            params=lambda dbn: dbn.generative_params).rbm_layers
+                            params=lambda dbn: dbn.generative_params)
+
+
+def load_rbms(output_folder: str) -> list[RBM]:
+    """The RBMs of :func:`load_pretrained`, from the bottom to the top."""
+    return load_pretrained(output_folder).rbm_layers
 
 
 @resumable
 def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: float = 0.01,
-          k: int = 1, training_epochs: int = 1000, dataset: str | None = None,
+          k: int = 1, persistent: bool = False, sample_units: bool = False,
+          pretrain_lr_decay: float = 1., training_epochs: int = 1000, dataset: str | None = None,
           batch_size: int = 10, hidden_layers_sizes: tuple[int, ...] = (1000, 1000, 1000),
           seed: int | None = None, output_folder: str = 'DBN_output', resume: bool = False,
           overwrite: bool = False) -> training.Result:
@@ -120,11 +150,18 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: 
 
         python code/DBN.py --dataset digits --hidden-layers-sizes 300 300
         python code/DBN.py --pretraining-epochs 10 --k 5 --output-folder CD5_output
+        python code/DBN.py --hidden-layers-sizes 500 2000 --persistent --sample-units \\
+            --batch-size 100 --pretraining-epochs 60 --pretrain-lr 0.05 \\
+            --pretrain-lr-decay 0.94 --training-epochs 0
 
     :param finetune_lr: length of a step down the gradient in finetuning
     :param pretraining_epochs: passes through the training set for each layer
     :param pretrain_lr: length of a step in pretraining
     :param k: Gibbs steps in an update of pretraining
+    :param persistent: let the chains of pretraining go on from update to update (PCD)
+    :param sample_units: pretrain each layer on states that are drawn, pixels too, instead of on
+        probabilities and grey levels
+    :param pretrain_lr_decay: the rate of pretraining is multiplied by it after every epoch
     :param training_epochs: passes through the training set in finetuning, at most
     :param dataset: MNIST when left out; a file or a folder of images, or digits
     :param batch_size: examples in a minibatch
@@ -138,19 +175,20 @@ def train(finetune_lr: float = 0.1, pretraining_epochs: int = 100, pretrain_lr: 
     settings = dict(locals())
     check(0, finetune_lr=finetune_lr, pretrain_lr=pretrain_lr,
           pretraining_epochs=pretraining_epochs, training_epochs=training_epochs, seed=seed)
+    check(0, 1, pretrain_lr_decay=pretrain_lr_decay)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
     sizes: dict[str, Any] = {'n_ins': data.n_in, 'hidden_layers_sizes': hidden_layers_sizes,
                              'n_outs': data.n_classes}
-    dbn = DBN(numpy.random.RandomState(seed), **sizes)
+    dbn = DBN(numpy.random.RandomState(seed), sample_units=sample_units, **sizes)
 
     with Run('DBN', settings, data, dbn.params, sizes,
              ['pretraining_epochs', 'training_epochs']) as run:
         stacked.pretrain(
             run, dbn, data[0][0],
-            lambda i, inputs: dbn.pretraining_function(i, inputs, batch_size, k),
-            pretraining_epochs, pretrain_lr)
+            lambda i, inputs: dbn.pretraining_function(i, inputs, batch_size, k, persistent),
+            pretraining_epochs, pretrain_lr, pretrain_lr_decay)
         if 'finetuning' not in run.stages:
             # Finetuning gives up what the stack knows of the distribution of images.
             checkpoints.save_params(run.file(PRETRAINED), dbn.generative_params)

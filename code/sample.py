@@ -1,4 +1,4 @@
-"""Let a trained model draw: an RBM, a variational auto-encoder, or one of your own.
+"""Let a trained model draw: an RBM, a DBN, a variational auto-encoder, or one of your own.
 
 The model is what a script left in its output folder. That of a script of your own
 (:mod:`support.own_scripts`) needs ``n_visible`` among the sizes on record, and a method ``sample``,
@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support import command_line
+from support import command_line, own_scripts
 from support.errors import UserError, check
-from support.folders import OutputFolder
+from support.folders import OutputFolder, read_record
 from support.tiles import save_picture, tile_raster_images
 
 import numpy
 
+import DBN
 import rbm
 import vae
 from reconstruct import load_model
@@ -36,7 +37,7 @@ def sample(output_folder: str, n: int = 100, seed: int = 0,
         python code/sample.py --output-folder vae_output
         python code/sample.py --output-folder my_output --script my.py --n 30
 
-    :param output_folder: of a run of rbm.py or vae.py
+    :param output_folder: of a run of rbm.py, vae.py or DBN.py
     :param n: number of images
     :param seed: of the draws
     :param script: of your own that has trained the model; its function build is called
@@ -44,7 +45,12 @@ def sample(output_folder: str, n: int = 100, seed: int = 0,
     """
     check(0, seed=seed)
     check(1, LARGEST, n=n)
-    model, shape = load_model(output_folder, BUILDERS, 'sample', script)
+    record = read_record(output_folder)
+    if script is None and record['script'] == 'DBN':  # which does not draw with its best classifier
+        model, n_pixels = DBN.load_pretrained(output_folder), record['model']['n_ins']
+        shape = own_scripts.recorded_shape(output_folder, record.get('data', {}), n_pixels)
+    else:
+        model, shape = load_model(output_folder, BUILDERS, 'sample', script)
     drawn = numpy.asarray(model.sample(numpy.random.RandomState(seed), n))
     if drawn.shape != (n, math.prod(shape)):
         raise UserError(f'the method sample gives images of shape {drawn.shape}, not '

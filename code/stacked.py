@@ -86,7 +86,8 @@ def build(n_ins: int, hidden_layers_sizes: Sequence[int], n_outs: int) -> Stacke
 
 
 def pretrain(run: Run, network: StackedNetwork, train_set_x: SharedVariable,
-             function: Callable[[int, Mapping], engine.Step], n_epochs: int, lr: float) -> None:
+             function: Callable[[int, Mapping], engine.Step], n_epochs: int, lr: float,
+             lr_decay: float = 1.) -> None:
     """Pretrain the layers one after the other, from the bottom to the top.
 
     While a layer is trained those below do not change, so that what they make of all images is
@@ -95,6 +96,7 @@ def pretrain(run: Run, network: StackedNetwork, train_set_x: SharedVariable,
     :param train_set_x: (n_examples, n_ins)
     :param function: from the number of a layer, and the data for a variable, to a function that
         takes one step, of a minibatch index and ``lr``
+    :param lr_decay: what ``lr`` is multiplied by after every epoch
     """
     print('... pre-training the model', flush=True)
     for i, layer in enumerate(network.sigmoid_layers):
@@ -104,7 +106,7 @@ def pretrain(run: Run, network: StackedNetwork, train_set_x: SharedVariable,
             data = {layer.input: engine.precomputed(layer.input, network.x, train_set_x)}
         training.train_epochs(
             run, f'pre-training layer {i}', function(i, data), n_epochs,
-            scalars=lambda epoch: {'lr': lr},
+            scalars=lambda epoch: {'lr': lr * lr_decay ** epoch},
             report=lambda epoch, cost, i=i: f'Pre-training layer {i}, epoch {epoch}, cost {cost}')
 
 

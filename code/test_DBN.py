@@ -3,14 +3,18 @@
 import unittest
 from unittest import mock
 
+from support import engine
 from support.errors import UserError
 from support.testing import TestCase, mnist_is_here, printed, slow, small_images
 
 import numpy
 import pytensor as theano
+from scipy.special import logsumexp
 
+import ais
 import DBN
 import predict
+import sample
 import stacked
 from logistic_sgd import SharedDataSets
 
@@ -60,6 +64,62 @@ class TestPretraining(TestCase):
             self.assertEqual(changed, {2 * i, 2 * i + 1, 6 + i})
 
 
+def states(n):
+    """All states of n binary units, (2 ** n, n)."""
+    return (numpy.arange(2 ** n)[:, None] >> numpy.arange(n) & 1).astype('float32')
+
+
+def probabilities(dbn):
+    """Of all images under a stack of two RBMs before finetuning, summed over all hidden states."""
+    bottom, top = dbn.rbm_layers
+    v, h = states(bottom.n_visible), states(top.n_visible)
+    W, vbias = bottom.W.get_value(), bottom.vbias.get_value()
+    log_prior = -ais.free_energies(top, h)
+    a = h @ W.T + vbias
+    log_conditional = v @ a.T - numpy.logaddexp(0, a).sum(axis=1)
+    return numpy.exp(log_conditional) @ numpy.exp(log_prior - logsumexp(log_prior))
+
+
+class TestGenerative(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.dbn = DBN.DBN(numpy.random.RandomState(5), n_ins=6, hidden_layers_sizes=[5, 4],
+                           n_outs=2, sample_units=True)
+
+    def test_samples_are_of_the_model(self):
+        rng = numpy.random.RandomState(0)
+        for param in self.dbn.generative_params:
+            param.set_value(rng.normal(size=param.get_value().shape).astype('float32'))
+        p = probabilities(self.dbn)
+        self.assertAlmostEqual(p.sum(), 1, places=5)
+        drawn = self.dbn.sample(rng, 4000)
+        self.assertEqual(drawn.shape, (4000, 6))
+        numpy.testing.assert_allclose(drawn.mean(axis=0), p @ states(6), atol=.03)
+
+    def test_units_are_drawn(self):
+        grey = numpy.full((4000, 6), .3, 'float32')
+        for machine in self.dbn.rbm_layers:
+            drawn, probability = theano.function(
+                [self.dbn.x], [machine.input, self.dbn.sigmoid_layers[
+                    self.dbn.rbm_layers.index(machine)].input])(grey)
+            self.assertEqual(set(numpy.unique(drawn)), {0, 1})
+            numpy.testing.assert_allclose(drawn.mean(axis=0), probability.mean(axis=0), atol=.04)
+
+    def test_persistent_chains_raise_the_likelihood(self):
+        images = numpy.repeat([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], 20, axis=0)
+        data = engine.shared_data(numpy.random.RandomState(1).permutation(images))
+        number = images @ (1 << numpy.arange(6))
+        before = numpy.log(probabilities(self.dbn)[number]).mean()
+        for i in range(2):
+            step = self.dbn.pretraining_function(i, {self.dbn.x: data}, 20, 5, persistent=True)
+            for _ in range(300):
+                step.over(range(2), lr=.1)
+        after = numpy.log(probabilities(self.dbn)[number]).mean()
+        self.assertLess(before, -3)
+        self.assertGreater(after, -1.2)  # and no model is above -log 2
+        self.assertLess(after, -.69)
+
+
 class TestTraining(TestCase):
     def train(self, **settings):
         settings = SETTINGS | {'output_folder': str(self.folder / 'run')} | settings
@@ -99,6 +159,13 @@ class TestTraining(TestCase):
                          [(49, 40), (40, 30)])
         self.assertFalse(numpy.array_equal(machines[0].W.get_value(),
                                            whole.model.params[0].get_value()))
+
+    def test_drawing(self):
+        self.train(training_epochs=0, persistent=True, sample_units=True, pretrain_lr_decay=.9)
+        with printed():
+            drawn = sample.sample(str(self.folder / 'run'), n=3)
+        self.assertEqual(drawn.shape, (3, 49))
+        self.assertTrue((self.folder / 'run' / 'drawn.png').exists())
 
     def test_settings_that_cannot_be(self):
         with self.assertRaisesRegex(UserError, '`k` is 0'):
