@@ -26,9 +26,12 @@ References:
     - Y. Bengio, "Learning deep architectures for AI", 2009, chapter 5
 """
 
+from typing import Any
+
 from support import command_line, draws, engine, training
 from support.checkpoints import Run, resumable
-from support.errors import MOST, check
+from support.errors import MOST, check, choose
+from support.optimisers import OPTIMISERS, decayed
 from support.tiles import save_filters, save_picture, tile_raster_images
 
 import numpy
@@ -136,14 +139,17 @@ class RBM:
         return Sampler(self, rng.uniform(size=(n, self.n_visible)) < probable).advance(5000)
 
     def get_cost_updates(self, lr: T.TensorVariable | float = 0.1,
-                         persistent: SharedVariable | None = None,
-                         k: int = 1) -> tuple[T.TensorVariable, engine.Updates]:
+                         persistent: SharedVariable | None = None, k: int = 1,
+                         optimiser: str = 'sgd', weight_decay: float = 0.,
+                         ) -> tuple[T.TensorVariable, engine.Updates]:
         """One step of CD-k, or of PCD-k.
 
         :param lr: learning rate
         :param persistent: shared hidden samples, (batch_size, n_hidden), of the chains that go on
             from update to update; None for chains that start at the data
         :param k: Gibbs steps in an update
+        :param optimiser: a name in ``optimisers.OPTIMISERS``
+        :param weight_decay: of the weights, see ``optimisers.decayed``
         :return: what to watch, a scalar: the pseudo-likelihood with persistent chains, which have
             nothing to do with the minibatch, and the cross-entropy of the reconstruction without;
             and the updates
@@ -157,8 +163,8 @@ class RBM:
         # The samples depend on the parameters too, but the gradient of the likelihood does not
         # run through them.
         gradients = T.grad(cost, self.params, consider_constant=[chain_end])
-        updates += [(param, param - T.cast(lr, param.dtype) * gradient)
-                    for param, gradient in zip(self.params, gradients, strict=True)]
+        steps = choose(OPTIMISERS, optimiser=optimiser)(self.params, gradients, lr)
+        updates += decayed(steps, [self.W], lr, weight_decay) if weight_decay else steps
         if persistent is None:
             updates += draws.random_updates(ph_sample, blockers=[self.input])
             return self.get_reconstruction_cost(updates, pre_sigmoid_nv), updates
@@ -229,13 +235,15 @@ class Sampler:
 
 
 def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDataSets,
-                     rng: numpy.random.RandomState, settings: dict) -> training.Result:
+                     rng: numpy.random.RandomState, settings: dict,
+                     **of_update: Any) -> training.Result:
     """Train an RBM, with a picture of its filters after each epoch, and then sample from it.
 
     :param rbm: its input is ``x``, or drawn from it
     :param x: symbolic minibatch of images
     :param rng: chooses the first of the test images that start the chains
     :param settings: the keyword arguments of :func:`train`
+    :param of_update: further arguments of :meth:`RBM.get_cost_updates`
     """
     test_images = numpy.asarray(data[2][0].get_value(borrow=True))
     for low, high, names in ((0, MOST, ('learning_rate', 'training_epochs')),
@@ -249,7 +257,7 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
     persistent_chain = theano.shared(
         numpy.zeros((batch_size, rbm.n_hidden), dtype=theano.config.floatX), name='chain')
     cost, updates = rbm.get_cost_updates(lr, persistent_chain if persistent else None,
-                                         settings['k'])
+                                         settings['k'], **of_update)
     train_rbm = engine.function(
         inputs=[index, lr], outputs=cost, updates=updates + draws.random_updates(rbm.input),
         givens={x: engine.minibatch(data[0][0], index, batch_size)})
@@ -293,6 +301,7 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
           batch_size: int = 20, n_chains: int = 20, n_samples: int = 10,
           output_folder: str = 'rbm_plots', n_hidden: int = 500, k: int = 15,
           persistent: bool = True, sample_pixels: bool = False, lr_decay: float = 1.0,
+          optimiser: str = 'sgd', weight_decay: float = 0.,
           plot_every: int = 1000, seed: int | None = None, resume: bool = False,
           overwrite: bool = False) -> training.Result:
     """Train a restricted Boltzmann machine by (persistent) contrastive divergence and sample it.
@@ -316,6 +325,8 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     :param sample_pixels: draw each pixel as on or off, with its grey level as the probability,
         whenever it is used, instead of using the grey level itself
     :param lr_decay: the learning rate is multiplied by it after every epoch
+    :param optimiser: sgd, momentum, nesterov, rmsprop or adam
+    :param weight_decay: every update takes this, times the learning rate, off each weight
     :param plot_every: Gibbs steps between two samples
     :param seed: of the initial weights and all samples; 123 when left out
     :param resume: go on with the run in the output folder; when it is complete, sample again
@@ -323,7 +334,7 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     """
     seed = 123 if seed is None else seed
     settings = dict(locals())
-    check(0, seed=seed)
+    check(0, seed=seed, weight_decay=weight_decay)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
@@ -333,7 +344,8 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     binary = theano_rng.bernoulli(x.shape, x) if sample_pixels else x
     rbm = RBM(input=binary, n_visible=data.n_in, n_hidden=n_hidden, numpy_rng=rng,
               theano_rng=theano_rng)
-    return train_and_sample('rbm', rbm, x, data, rng, settings)
+    return train_and_sample('rbm', rbm, x, data, rng, settings, optimiser=optimiser,
+                            weight_decay=weight_decay)
 
 
 test_rbm = train  # its name in the old tutorials

@@ -2,6 +2,7 @@
 
 import itertools
 import unittest
+from itertools import pairwise
 from unittest import mock
 
 from support import checkpoints, draws, engine
@@ -258,6 +259,31 @@ class TestUpdates(TestCase):
         for mean, exact in zip(change, expected, strict=True):
             numpy.testing.assert_allclose(mean, exact, atol=6 * .05 / numpy.sqrt(45000))
         self.assertTrue(set(numpy.unique(chain.get_value())) <= {0., 1.})
+
+    def test_momentum_and_weight_decay(self):
+        rows = numpy.repeat(states(N_VISIBLE)[[3, 5, 6]], 50, axis=0)
+
+        def changes(**settings):
+            """Of all parameters by an update with a rate of 0.1, and then by one with 0."""
+            machine, index, lr = small_rbm(input=T.matrix('x')), T.lscalar('index'), T.scalar('lr')
+            cost, updates = machine.get_cost_updates(lr, **settings)
+            step = engine.function([index, lr], cost, updates, {
+                machine.input: engine.minibatch(engine.shared_data(rows), index, len(rows))})
+            values = [[param.get_value() for param in machine.params]]
+            for rate in .1, 0:
+                step(0, rate)
+                values.append([numpy.array(param.get_value()) for param in machine.params])
+            return ([b - a for a, b in zip(*pair, strict=True)] for pair in pairwise(values))
+
+        first, nothing = changes()
+        self.assertTrue(all((change == 0).all() for change in nothing))
+        with_momentum, by_inertia = changes(optimiser='momentum')
+        (W, *biases), _ = changes(weight_decay=.5)
+        initial = small_rbm(input=T.matrix('x')).W.get_value()
+        numpy.testing.assert_allclose(W, first[0] - .1 * .5 * initial, atol=1e-6)
+        for change, known in zip([*biases, *with_momentum, *by_inertia], [
+                *first[1:], *first, *(.9 * change for change in first)], strict=True):
+            numpy.testing.assert_allclose(change, known, atol=1e-6)
 
     def test_persistent_chains_find_what_contrastive_divergence_misses(self):
         """All units off or all on: chains of one step from there do not see what lies between.
