@@ -393,7 +393,8 @@ def page(tasks: Sequence[Task]) -> bytes:
     for task in tasks:
         if task.is_done() and task.job.folder_option == '--output-folder':
             parts.append(f'<h2>{html.escape(task.label)}</h2>')
-            pictures = [name for name in task.record['files'] if name.endswith('.png')]
+            pictures = [name for name in task.record['files']
+                        if name.endswith('.png') and (task.folder / name).exists()]
             # Of those that are drawn after every epoch, the last.
             by_epoch = [name for name in pictures if '_at_epoch_' in name]
             for name in pictures:

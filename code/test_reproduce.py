@@ -117,9 +117,12 @@ class TestReproduce(TestCase):
             'curves.png': (self.folder / 'reproduction/mlp_output/curves.png').read_bytes()})
         self.assertEqual(shown.others, [])
 
+        (self.folder / 'reproduction/mlp_output/curves.png').unlink()
         output, message = self.reproduce(jobs, only=('mlp',))
         self.assertIsNone(message)
         self.assertRegex(output, r'mlp +done')
+        page = (self.folder / 'reproduction/index.html').read_text(encoding='utf-8')
+        self.assertEqual(Page(page).pictures, {})
 
     def test_the_first_epochs_are_held_against_the_record(self):
         jobs = {'logistic_sgd': Job('logistic_sgd.py --dataset small.npz --batch-size 20',

@@ -16,6 +16,11 @@ RUNS = {name: job.output for name, job in JOBS.items() if job.is_training}
 # Further records, as the scripts have written them.
 RECORDS = {'ais_cd1': 'rbm_cd1/ais.json', 'ais_pcd15': 'rbm_pcd15/ais.json',
            'ais_cd25': 'rbm_cd25/ais.json', 'ais_dbn': 'DBN_output/ais.json',
+           'rbm_long': 'rbm_long/run.json', 'ais_long': 'rbm_long/ais.json',
+           'DBN_generative': 'DBN_generative/run.json',
+           'ais_generative': 'DBN_generative/ais.json',
+           'rnnrbm_chorales': 'rnnrbm_chorales/run.json',
+           'rnnrbm_chorales_evaluation': 'rnnrbm_chorales/evaluation_test.json',
            'rnnrbm_evaluation': 'rnnrbm_output/evaluation_test.json',
            'rnnrbm_best': 'rnnrbm_best/run.json',
            'rnnrbm_best_evaluation': 'rnnrbm_best/evaluation_test.json'}
