@@ -10,7 +10,8 @@ FN in the frame only,
 
 The sharper a model, the more Gibbs steps it takes to get from one of its notes to another, and
 chains that are annealed too fast miss some, which makes Z too small and the likelihood too large.
-So the number of steps is raised tenfold until that changes the likelihood no more than chance does.
+So the number of steps is raised tenfold until that changes the likelihood by less than its
+standard error.
 
 References:
     - R. M. Neal, "Annealed importance sampling", 2001, and R. Salakhutdinov, I. Murray, "On the
@@ -168,8 +169,8 @@ class Evaluation:
 
     @property
     def has_converged(self) -> bool:
-        """Whether ten times as many temperatures change less than chance does."""
-        return abs(self.change.value) <= self.log_likelihood.high - self.log_likelihood.value
+        """Whether ten times as many temperatures change less than a standard error."""
+        return 3 * abs(self.change.value) <= self.log_likelihood.high - self.log_likelihood.value
 
     def __str__(self):
         times = numpy.exp(self.log_likelihood.value - self.base_log_likelihood)
@@ -255,8 +256,8 @@ def measured(p: Parameters, rolls: Sequence[numpy.ndarray], n_frames: int = 5000
     :param n_frames: how many of their frames to measure, chosen at random; 0 for all
     :param n_chains: chains of annealed importance sampling for each frame
     :param n_temperatures: Gibbs steps of each chain; None for ``FEWEST_TEMPERATURES``, or, while
-        that changes the likelihood more than chance does, and up to ``MOST_TEMPERATURES``, ten
-        times as many
+        that changes the likelihood by more than its standard error, and up to
+        ``MOST_TEMPERATURES``, ten times as many
     :param seed: of the choice and the chains
     """
     rng = numpy.random.RandomState(seed)
@@ -274,7 +275,7 @@ def measured(p: Parameters, rolls: Sequence[numpy.ndarray], n_frames: int = 5000
     while True:
         with_more, *_ = of(some, 10 * tried)
         change = mean_estimate(with_more - log_p)
-        by_chance = 3 * numpy.std(with_more) / numpy.sqrt(n)
+        by_chance = numpy.std(with_more) / numpy.sqrt(n)
         if (n_temperatures is not None or abs(change.value) <= by_chance
                 or 10 * tried > MOST_TEMPERATURES):
             break
@@ -324,7 +325,7 @@ def log_likelihood(model: str = 'rnnrbm_output', evaluate: str = 'test',
     :param n_frames: frames to measure it on, chosen at random; 0 for all
     :param n_chains: chains of annealed importance sampling for each of them
     :param n_temperatures: Gibbs steps of each chain; when left out 500, or 5,000 where that makes
-        more difference than chance
+        a difference of more than a standard error
     :param seed: of the choice and the chains; that of the run when left out
     """
     check(1, n_chains=n_chains)
