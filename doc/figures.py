@@ -56,7 +56,8 @@ PICTURES = {'filters_corruption_0.png': 'dA_plots/filters_corruption_0.png',
             'rbm_samples.png': 'rbm_plots/samples.png',
             'vae_samples.png': 'vae_output/samples.png',
             'rbm_pcd15_samples.png': 'rbm_pcd15/samples.png',
-            'piano_roll.png': 'rnnrbm_output/sample1.png'}
+            'piano_roll.png': 'rnnrbm_output/sample1.png',
+            'DBN_generative.png': 'DBN_generative/drawn.png'}
 # What the old book printed of these curves, by epoch from 1: for the RBM all of it.
 OLD_RBM = [-90.65, -81.24, -74.91, -73.02, -68.41, -63.27, -66.00, -68.12, -68.32, -64.29, -61.52,
            -61.65, -63.55, -63.38, -62.76]

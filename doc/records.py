@@ -65,7 +65,8 @@ def keep_seeds(folder: Path) -> None:
     seeds = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
     for name, output in RUNS.items():
         runs = [read_record(run) for run in
-                [*folder.glob(output), *sorted(folder.glob(f'{output}_seed_*'))]]
+                [*folder.glob(output), *sorted(folder.glob(f'{output}_seed_*'))]
+                if (run / 'run.json').exists()]
         finished = [run['scores'] for run in runs if run['status'] == 'finished']
         if len(finished) > 1:
             seeds[name] = finished
