@@ -139,7 +139,8 @@ class TestScripts(TestCase):
                 text = output.getvalue()
                 self.assertNotRegex(text, r'\bNone\b|default: *\)|\bFalse\b')
                 beginning = f'    python code/{path.name} '
-                examples = [line.removeprefix(beginning).split() for line in text.splitlines()
+                examples = [line.removeprefix(beginning).split()
+                            for line in text.replace('\\\n', '').splitlines()
                             if line.startswith(beginning)]
                 self.assertGreater(len(examples), 1, path)
                 for arguments in examples:
