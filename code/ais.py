@@ -61,18 +61,6 @@ def inverse_temperatures(n_temperatures: int) -> numpy.ndarray:
     return numpy.interp(position, [0, 500, 4500, 14500], [0, .5, .9, 1])
 
 
-def base_rate_biases(images: numpy.ndarray) -> numpy.ndarray:
-    """Visible biases of the model A: the log-odds of each pixel, never infinite.
-
-    :param images: (n_examples, n_visible) in [0, 1]
-    :return: float64 (n_visible,)
-    """
-    # As if there were one more image, all of whose pixels are half on.
-    n = len(images)
-    p = (images.sum(axis=0, dtype='float64') + 0.5) / (n + 1)
-    return numpy.log(p) - numpy.log1p(-p)
-
-
 def log_partition_of_base(vbias: numpy.ndarray, hbias: numpy.ndarray) -> numpy.ndarray:
     """log Z of the model A, all of whose units are independent.
 

@@ -129,7 +129,7 @@ def log_likelihood(model: Path, dataset: str | None = None, n_chains: int = 100,
     for machine in rbms[:-1]:  # the RBM on top sees what the layers below make of the images
         W, hbias, _ = (numpy.asarray(param.get_value()) for param in machine.params)
         seen = expit(seen @ W + hbias)
-    top, base = rbms[-1], ais.base_rate_biases(seen)
+    top, base = rbms[-1], rbm.base_rate_biases(seen)
 
     log_z = ais.ais_log_partition(top, base, n_chains, n_temperatures, chain_seed)
     results = {'log Z': log_z}

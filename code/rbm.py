@@ -24,14 +24,19 @@ References:
     - T. Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood
       gradient", 2008, for the persistent chain
     - Y. Bengio, "Learning deep architectures for AI", 2009, chapter 5
+    - G. E. Hinton, "A practical guide to training restricted Boltzmann machines", 2010, section 8,
+      for small weights and log-odds to begin with
+    - J. Melchior, A. Fischer, L. Wiskott, "How to center deep Boltzmann machines", 2016
 """
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 from support import command_line, draws, engine, training
 from support.checkpoints import Run, resumable
 from support.errors import MOST, check, choose
-from support.optimisers import OPTIMISERS, decayed
+from support.optimisers import OPTIMISERS, averaged, decayed
 from support.tiles import save_filters, save_picture, tile_raster_images
 
 import numpy
@@ -141,6 +146,7 @@ class RBM:
     def get_cost_updates(self, lr: T.TensorVariable | float = 0.1,
                          persistent: SharedVariable | None = None, k: int = 1,
                          optimiser: str = 'sgd', weight_decay: float = 0.,
+                         visible_mean: numpy.ndarray | None = None
                          ) -> tuple[T.TensorVariable, engine.Updates]:
         """One step of CD-k, or of PCD-k.
 
@@ -150,6 +156,8 @@ class RBM:
         :param k: Gibbs steps in an update
         :param optimiser: a name in ``optimisers.OPTIMISERS``
         :param weight_decay: of the weights, see ``optimisers.decayed``
+        :param visible_mean: of the training images, (n_visible,), for the :meth:`centred`
+            gradient; None for the plain one
         :return: what to watch, a scalar: the pseudo-likelihood with persistent chains, which have
             nothing to do with the minibatch, and the cross-entropy of the reconstruction without;
             and the updates
@@ -163,6 +171,9 @@ class RBM:
         # The samples depend on the parameters too, but the gradient of the likelihood does not
         # run through them.
         gradients = T.grad(cost, self.params, consider_constant=[chain_end])
+        if visible_mean is not None:
+            gradients, mean_updates = self.centred(gradients, visible_mean)
+            updates += mean_updates
         steps = choose(OPTIMISERS, optimiser=optimiser)(self.params, gradients, lr)
         updates += decayed(steps, [self.W], lr, weight_decay) if weight_decay else steps
         if persistent is None:
@@ -170,6 +181,38 @@ class RBM:
             return self.get_reconstruction_cost(updates, pre_sigmoid_nv), updates
         updates.append((persistent, nh_sample))
         return self.get_pseudo_likelihood_cost(updates), updates
+
+    def centred(self, gradients: Sequence[T.TensorVariable], visible_mean: numpy.ndarray
+                ) -> tuple[list[T.TensorVariable], engine.Updates]:
+        """The gradient with which a step of the weights leaves alone what the biases are to learn.
+
+        It is that of the same model with units from which their means are subtracted, mu of the
+        visible and lambda of the hidden ones, brought back to the usual form: dW - mu dc' -
+        db lambda', and from that dc - mu' dW and db - dW lambda (Melchior et al., 2016).
+
+        :param gradients: with respect to W, hbias and vbias
+        :param visible_mean: mu, (n_visible,)
+        :return: the gradients, and the update of lambda, a running mean over minibatches
+        """
+        W, hbias, vbias = gradients
+        mu = T.constant(visible_mean.astype(theano.config.floatX))
+        hidden_mean = theano.shared(numpy.full(self.n_hidden, .5, theano.config.floatX),
+                                    name='hidden_mean')
+        _, probability = self.propup(self.input)
+        new_mean = .99 * hidden_mean + .01 * T.mean(probability, axis=0)
+        W = W - T.outer(mu, hbias) - T.outer(vbias, hidden_mean)
+        return ([W, hbias - T.dot(mu, W), vbias - T.dot(W, hidden_mean)],
+                [(hidden_mean, new_mean)])
+
+    def begin_centred(self, images: numpy.ndarray, rng: numpy.random.RandomState) -> None:
+        """Begin with weights so small that the units of each layer are independent, and with the
+        log-odds of the pixels.
+
+        :param images: (n_examples, n_visible) in [0, 1]
+        """
+        floatX = theano.config.floatX
+        self.W.set_value(rng.normal(scale=.01, size=self.W.get_value().shape).astype(floatX))
+        self.vbias.set_value(base_rate_biases(images).astype(floatX))
 
     def get_pseudo_likelihood_cost(self, updates: engine.Updates) -> T.TensorVariable:
         """Estimate of the log-pseudo-likelihood, sum_i log P(v_i | all other v), in nats.
@@ -201,6 +244,17 @@ class RBM:
         """
         # x log sigmoid(a) + (1 - x) log(1 - sigmoid(a)) = x a - softplus(a)
         return T.mean(T.sum(self.input * pre_sigmoid_nv - T.softplus(pre_sigmoid_nv), axis=1))
+
+
+def base_rate_biases(images: numpy.ndarray) -> numpy.ndarray:
+    """Visible biases of a model of independent pixels: the log-odds of each, never infinite.
+
+    :param images: (n_examples, n_visible) in [0, 1]
+    :return: float64 (n_visible,)
+    """
+    # As if there were one more image, all of whose pixels are half on.
+    p = (images.sum(axis=0, dtype='float64') + 0.5) / (len(images) + 1)
+    return numpy.log(p) - numpy.log1p(-p)
 
 
 def build(n_visible: int, n_hidden: int) -> RBM:
@@ -235,7 +289,7 @@ class Sampler:
 
 
 def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDataSets,
-                     rng: numpy.random.RandomState, settings: dict,
+                     rng: numpy.random.RandomState, settings: dict, average: int = 0,
                      **of_update: Any) -> training.Result:
     """Train an RBM, with a picture of its filters after each epoch, and then sample from it.
 
@@ -243,6 +297,7 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
     :param x: symbolic minibatch of images
     :param rng: chooses the first of the test images that start the chains
     :param settings: the keyword arguments of :func:`train`
+    :param average: keep the average of the parameters over so many updates; 0 for the last ones
     :param of_update: further arguments of :meth:`RBM.get_cost_updates`
     """
     test_images = numpy.asarray(data[2][0].get_value(borrow=True))
@@ -258,16 +313,22 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
         numpy.zeros((batch_size, rbm.n_hidden), dtype=theano.config.floatX), name='chain')
     cost, updates = rbm.get_cost_updates(lr, persistent_chain if persistent else None,
                                          settings['k'], **of_update)
+    kept = rbm
+    if average:
+        kept = copy.copy(rbm)
+        kept.params, of_average = averaged(updates, rbm.params, average)
+        kept.W, kept.hbias, kept.vbias = kept.params
+        updates += of_average
     train_rbm = engine.function(
         inputs=[index, lr], outputs=cost, updates=updates + draws.random_updates(rbm.input),
         givens={x: engine.minibatch(data[0][0], index, batch_size)})
     sizes = {'n_visible': rbm.n_visible, 'n_hidden': rbm.n_hidden}
 
-    with Run(script, settings, data, rbm.params, sizes,
+    with Run(script, settings, data, kept.params, sizes,
              ['training_epochs', 'n_chains', 'n_samples', 'plot_every']) as run:
         def keep(epoch, row):
             save_filters(run.file(f'filters_at_epoch_{epoch}.png'),
-                         numpy.asarray(rbm.W.get_value()), data.image_shape)
+                         numpy.asarray(kept.W.get_value()), data.image_shape)
             run.keep_model()
 
         print('... training', flush=True)
@@ -278,7 +339,7 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
 
         print('... sampling', flush=True)
         first = rng.randint(len(test_images) - n_chains) if len(test_images) > n_chains else 0
-        sampler = Sampler(rbm, test_images[first:first + n_chains])
+        sampler = Sampler(kept, test_images[first:first + n_chains])
         height, width = data.image_shape
         # A column for each chain, and a row, with an empty line of pixels, for each sample.
         picture = numpy.zeros(((height + 1) * settings['n_samples'] + 1,
@@ -293,7 +354,7 @@ def train_and_sample(script: str, rbm: RBM, x: T.TensorVariable, data: SharedDat
         run.keep_model()
         scores = {'cost': history[-1]['cost']} if history else {}
         run.finish(scores)
-        return training.result(run, rbm, scores)
+        return training.result(run, kept, scores)
 
 
 @resumable
@@ -301,8 +362,8 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
           batch_size: int = 20, n_chains: int = 20, n_samples: int = 10,
           output_folder: str = 'rbm_plots', n_hidden: int = 500, k: int = 15,
           persistent: bool = True, sample_pixels: bool = False, lr_decay: float = 1.0,
-          optimiser: str = 'sgd', weight_decay: float = 0.,
-          plot_every: int = 1000, seed: int | None = None, resume: bool = False,
+          optimiser: str = 'sgd', weight_decay: float = 0., centred: bool = False,
+          average: int = 0, plot_every: int = 1000, seed: int | None = None, resume: bool = False,
           overwrite: bool = False) -> training.Result:
     """Train a restricted Boltzmann machine by (persistent) contrastive divergence and sample it.
 
@@ -327,6 +388,10 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     :param lr_decay: the learning rate is multiplied by it after every epoch
     :param optimiser: sgd, momentum, nesterov, rmsprop or adam
     :param weight_decay: every update takes this, times the learning rate, off each weight
+    :param centred: take the gradient of a model with centred units, and begin with small weights
+        and the log-odds of the pixels
+    :param average: keep the average of the parameters over the last so many updates, about; 0 for
+        what the last update has left
     :param plot_every: Gibbs steps between two samples
     :param seed: of the initial weights and all samples; 123 when left out
     :param resume: go on with the run in the output folder; when it is complete, sample again
@@ -334,7 +399,7 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     """
     seed = 123 if seed is None else seed
     settings = dict(locals())
-    check(0, seed=seed, weight_decay=weight_decay)
+    check(0, seed=seed, weight_decay=weight_decay, average=average)
     data = load_data(dataset)
 
     print('... building the model', flush=True)
@@ -344,8 +409,13 @@ def train(learning_rate: float = 0.1, training_epochs: int = 15, dataset: str | 
     binary = theano_rng.bernoulli(x.shape, x) if sample_pixels else x
     rbm = RBM(input=binary, n_visible=data.n_in, n_hidden=n_hidden, numpy_rng=rng,
               theano_rng=theano_rng)
-    return train_and_sample('rbm', rbm, x, data, rng, settings, optimiser=optimiser,
-                            weight_decay=weight_decay)
+    visible_mean = None
+    if centred:
+        images = numpy.asarray(data[0][0].get_value(borrow=True))
+        visible_mean = images.mean(axis=0)
+        rbm.begin_centred(images, rng)
+    return train_and_sample('rbm', rbm, x, data, rng, settings, average, optimiser=optimiser,
+                            weight_decay=weight_decay, visible_mean=visible_mean)
 
 
 test_rbm = train  # its name in the old tutorials

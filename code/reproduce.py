@@ -308,8 +308,8 @@ def run_all(tasks: Sequence[Task], at_once: int = 1,
                 free = [task for task in waiting if is_free(task)]
                 for task in free[:at_once - len(running)]:
                     waiting.remove(task)
-                    running.append(task)
                     task.start(n_threads)
+                    running.append(task)
                 for task in [task for task in running if task.has_ended()]:
                     running.remove(task)
                     done += expected[task]

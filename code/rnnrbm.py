@@ -44,7 +44,7 @@ import numpy
 import pytensor as theano
 import pytensor.tensor as T
 
-from ais import base_rate_biases
+from rbm import base_rate_biases
 from rnnrbm_model import SEED, Parameters, build_rbm, build_rnnrbm, shared_zeros
 
 __all__ = ['RnnRbm', 'build_rbm', 'build_rnnrbm', 'generate', 'load', 'train']
@@ -126,15 +126,16 @@ class RnnRbm:
         p.Wuu.set_value(numpy.linalg.qr(drawn).Q.astype(floatX))
 
     def training_function(self, subsequences: Subsequences, length: int) -> engine.Step:
-        """One step of training on a piece of this length, which returns the monitor."""
+        """One step of training on a piece of this length, with a learning rate: the monitor."""
         index = T.lscalar('index')  # of a piece
+        lr = T.scalar('lr')
         gradients = T.grad(self.cost, self.params, consider_constant=[self.v_sample])
         if self.clip:
             gradients = clipped(gradients, self.clip)
-        updates = self.optimiser_updates(self.params, gradients, self.lr)
+        updates = self.optimiser_updates(self.params, gradients, lr)
         frames, mask = map(engine.shared_data, (subsequences.frames, subsequences.mask))
         return engine.function(
-            inputs=[index], outputs=self.monitor, updates=updates + self.updates_train,
+            inputs=[index, lr], outputs=self.monitor, updates=updates + self.updates_train,
             givens={self.v: engine.minibatch(frames, index, length),
                     self.mask: engine.minibatch(mask, index, length)})
 
@@ -171,7 +172,7 @@ class RnnRbm:
             for epoch in range(num_epochs):
                 order = subsequences.order(self.seed, epoch)
                 # In parts, since Ctrl-C has to wait for the end of a call.
-                monitors = [step.over(order[first:last]) for first, last
+                monitors = [step.over(order[first:last], lr=self.lr) for first, last
                             in training.parts(len(order), SUBSEQUENCES_PER_CALL)]
                 monitor = float(numpy.mean(numpy.concatenate(monitors), dtype='float64'))
                 training.say(report(epoch, num_epochs, monitor))
@@ -298,6 +299,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
           clip: float | None = None, learn_u0: bool = False, transpose: bool = False,
           pretraining_epochs: int = 0, pretrain_lr: float = 0.01,
           steps_per_beat: int | None = None, optimiser: str = 'sgd', augment: bool = False,
+          lr_decay: float = 1.0,
           output_folder: str = 'rnnrbm_output', seed: int | None = None, resume: bool = False,
           overwrite: bool = False) -> training.Result:
     """Train an RNN-RBM on MIDI files, and let it make up two tunes.
@@ -330,6 +332,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     :param optimiser: sgd, with the momentum above; momentum, nesterov, rmsprop; or adam, which
         also begins with better weights
     :param augment: learn from every tune in all twelve keys, where its notes stay within r
+    :param lr_decay: the learning rate is multiplied by it after every epoch
     :param output_folder: for the tunes, their pictures, checkpoints and the history
     :param seed: of weights, samples and the order of the tunes; 48879 when left out
     :param resume: go on with the run in the output folder
@@ -338,6 +341,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     seed = SEED if seed is None else seed
     settings = dict(locals())
     check(0, num_epochs=num_epochs, pretraining_epochs=pretraining_epochs, pretrain_lr=pretrain_lr)
+    check(0, 1, lr_decay=lr_decay)
     if augment and transpose:
         raise UserError('`augment` puts tunes into all keys, `transpose` into one: leave one out')
 
@@ -374,6 +378,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
         history = training.train_epochs(
             run, 'tunes', step, num_epochs, columns=('monitor',),
             report=lambda epoch, monitor: report(epoch, num_epochs, monitor),
+            scalars=lambda epoch: {'lr': lr * lr_decay ** epoch},
             after_epoch=lambda epoch, row: run.keep_model(),
             order=lambda epoch: subsequences.order(seed, epoch))
         run.keep_model()

@@ -36,7 +36,7 @@ from scipy.special import expit, logsumexp, softmax
 
 import ais
 import rnnrbm
-from rbm import RBM
+from rbm import RBM, base_rate_biases
 from rnnrbm_model import Parameters, shared_zeros
 
 FRAMES_PER_CALL = 10_000  # whose biases are computed at once
@@ -264,7 +264,7 @@ def measured(p: Parameters, rolls: Sequence[numpy.ndarray], n_frames: int = 5000
     n_all = sum(map(len, rolls))
     n = min(n_frames, n_all) if n_frames else n_all
     frames = FrameModels.of(p, rolls, numpy.sort(rng.permutation(n_all)[:n]))
-    base = ais.base_rate_biases(numpy.concatenate(rolls))
+    base = base_rate_biases(numpy.concatenate(rolls))
 
     def of(frames, n_temperatures):
         return annealed(p.W, frames, base, n_chains, n_temperatures, rng.randint(2 ** 30))

@@ -89,7 +89,7 @@ class TestEstimates(TestCase):
 
     def test_base_rates(self):
         images = numpy.array([[0, 1, 1], [0, 1, 0]])
-        p = expit(ais.base_rate_biases(images))
+        p = expit(rbm.base_rate_biases(images))
         numpy.testing.assert_allclose(p, [.5 / 3, 2.5 / 3, .5])
 
 

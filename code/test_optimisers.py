@@ -9,6 +9,7 @@ from support.errors import UserError, choose
 from support.optimisers import (
     OPTIMISERS,
     adam_updates,
+    averaged,
     clipped,
     cosine_decay,
     decayed,
@@ -159,6 +160,22 @@ class TestUpdates(TestCase):
             numpy.testing.assert_allclose(decaying, plain - .05 * start, rtol=1e-5)
             self.assertEqual(numpy.allclose(decaying, penalised, rtol=1e-4), is_penalty)
             numpy.testing.assert_array_equal(values[0][1], values[1][1])
+
+    def test_averages(self):
+        """The mean of all values at first, and then one in which the old ones fade."""
+        p = theano.shared(numpy.array([1., -2.], dtype='float32'), name='p')
+        updates = [(p, 2 * p)]
+        (average,), of_average = averaged(updates, [p], 3)
+        step = engine.function([T.lscalar('index')], p.sum(), updates + of_average)
+        values, expected = [], numpy.array([1., -2.])
+        for t in (1, 2, 3, 3, 3):
+            step(0)
+            values.append(p.get_value())
+            expected = expected + (values[-1] - expected) / t
+            numpy.testing.assert_allclose(average.get_value(), expected, rtol=1e-6)
+            if len(values) == 3:
+                numpy.testing.assert_allclose(expected, numpy.mean(values, axis=0), rtol=1e-6)
+        self.assertEqual(average.name, 'p')
 
     def test_unknown_name(self):
         with self.assertRaisesRegex(UserError, '`optimiser` is adan, but has to be one of sgd, '):

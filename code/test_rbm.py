@@ -285,6 +285,53 @@ class TestUpdates(TestCase):
                 *first[1:], *first, *(.9 * change for change in first)], strict=True):
             numpy.testing.assert_allclose(change, known, atol=1e-6)
 
+    def test_a_centred_step_changes_energies_as_one_of_the_centred_model_does(self):
+        # That model has the energy -(v - mu)'W(h - lambda) - b'(v - mu) - c'(h - lambda).
+        rng = numpy.random.RandomState(3)
+        mu, hidden_mean = rng.uniform(size=N_VISIBLE), numpy.full(N_HIDDEN, .5)
+        of_W, of_c, of_b = gradients = [rng.normal(size=size) for size in
+                                        ((N_VISIBLE, N_HIDDEN), N_HIDDEN, N_VISIBLE)]
+        with in_float64():
+            machine = small_rbm(input=T.constant(states(N_VISIBLE)[[1]].astype('float64')))
+            steps, _ = machine.centred([T.constant(gradient) for gradient in gradients], mu)
+            steps = theano.function([], steps, mode=REFERENCE_MODE)()
+        # The gradient in the centred form, of a cost whose gradient in the usual form is given.
+        centred_W = of_W - numpy.outer(mu, of_c) - numpy.outer(of_b, hidden_mean)
+        v, h = states(N_VISIBLE), states(N_HIDDEN)
+
+        def energies(x, y, W, c, b):
+            return x @ W @ y.T + (x @ b)[:, None] + y @ c
+
+        difference = (energies(v, h, *steps)
+                      - energies(v - mu, h - hidden_mean, centred_W, of_c, of_b))
+        self.assertAlmostEqual(float(numpy.ptp(difference)), 0, 10)
+
+    def test_a_centred_model_does_not_mind_which_state_is_called_on(self):
+        """With all pixels, and all hidden units, turned round it learns the same distribution.
+
+        The plain gradient is another one then.
+        """
+        rows = numpy.repeat(states(N_VISIBLE)[[7, 14, 15]], 500, axis=0)
+        found = {}
+        for centred, turned in itertools.product((False, True), repeat=2):
+            data = 1 - rows if turned else rows
+            chain = theano.shared(numpy.full((1500, N_HIDDEN), turned, 'float32'), name='chain')
+            machine = small_rbm(input=T.matrix('x'), scale=.1)
+            if turned:  # the same distribution of images that are turned round
+                W, c, b = parameters(machine)
+                for param, value in zip(machine.params, (
+                        W, -c - W.sum(axis=0), -b - W.sum(axis=1)), strict=True):
+                    param.set_value(value.astype('float32'))
+            cost, updates = machine.get_cost_updates(
+                .1, chain, visible_mean=data.mean(axis=0) if centred else None)
+            step = engine.function([T.lscalar('index')], cost, updates,
+                                   {machine.input: engine.shared_data(data)})
+            step.over([0] * 40)
+            p = joint(machine).sum(axis=1)
+            found[centred, turned] = p[::-1] if turned else p
+        self.assertLess(abs(found[True, True] - found[True, False]).max(), .02)
+        self.assertGreater(abs(found[False, True] - found[False, False]).max(), .08)
+
     def test_persistent_chains_find_what_contrastive_divergence_misses(self):
         """All units off or all on: chains of one step from there do not see what lies between.
 

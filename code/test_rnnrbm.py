@@ -266,8 +266,8 @@ class TestModel(TestCase):
             for param, other in zip(plain.params, model.params, strict=True):
                 param.set_value(other.get_value())
             before = flat(model.params)
-            update_plain(piece)
-            update(piece)
+            update_plain(piece, plain.lr)
+            update(piece, model.lr)
             step = flat(plain.params) - before
             lengths.append(numpy.linalg.norm(step) / plain.lr)
             velocity = momentum * velocity + step * min(1, clip / lengths[-1])
@@ -290,10 +290,10 @@ class TestModel(TestCase):
         self.assertAlmostEqual(log_likelihood(model.params, rolls), independent, delta=.02)
         pieces = Subsequences.cut(rolls, 20)
         step = model.training_function(pieces, 20)
-        step(0)
+        step(0, model.lr)
         numpy.testing.assert_allclose(numpy.abs(model.params[0].get_value() - W), .01, rtol=1e-2)
         for _ in range(8):
-            step.over(range(step.n_minibatches))
+            step.over(range(step.n_minibatches), lr=model.lr)
         self.assertGreater(log_likelihood(model.params, rolls), independent + 1)
 
         self.assertEqual([self.model(**settings).clip for settings in (

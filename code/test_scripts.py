@@ -203,7 +203,8 @@ class TestScripts(TestCase):
         status, errors = self.call_script(mlp, *arguments, '--output-folder', 'parts')
         self.assertEqual(status, 1)
         self.assertIn('holds a run of mlp (interrupted, process', errors)
-        resumed = self.run_script('mlp.py', '--output-folder', 'parts', '--resume')
+        # As the message says, with the same arguments, or without them.
+        resumed = self.run_script('mlp.py', *arguments, '--output-folder', 'parts', '--resume')
         self.assertEqual(resumed.returncode, 0, resumed.stderr)
         for file in ('checkpoint.npz', 'model.npz', 'history.csv'):
             self.assertEqual((self.folder / 'parts' / file).read_bytes(),

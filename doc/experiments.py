@@ -321,7 +321,7 @@ def start_of_annealing(folder: Path, seed: int) -> Table:
     """log Z of an RBM by two models to start from, and by temperatures."""
     trained = f'chains_of_contrastive_divergence_{seed}'
     model = checkpoints.load(str(folder.parent / trained / 'run_3'), rbm.build)
-    base = ais.base_rate_biases(datasets.read('mnist').train[0])
+    base = rbm.base_rate_biases(datasets.read('mnist').train[0])
     return {f'{n:,} temperatures': {
         'from the mean image (nats)': ais.ais_log_partition(model, base, 100, n, seed).value,
         'from even pixels (nats)': ais.ais_log_partition(model, 0 * base, 100, n, seed).value}

@@ -18,7 +18,7 @@ from support.errors import UserError, printable
 
 import tyro
 
-CONFIG = tyro.conf.FlagCreatePairsOff,  # --resume, and no --no-resume
+CONFIG = tyro.conf.FlagCreatePairsOff,  # --augment, and no --no-augment
 
 
 def main(function: Any) -> None:
@@ -42,7 +42,9 @@ def main(function: Any) -> None:
     try:
         engine.check_flags()
         engine.keep_compiled_functions()
-        tyro.cli(legible(with_recorded_defaults(function, sys.argv[1:])), config=CONFIG)
+        # A flag of the run that goes on may be said again, or taken back.
+        tyro.cli(legible(with_recorded_defaults(function, sys.argv[1:])),
+                 config=() if '--resume' in sys.argv else CONFIG)
     except UserError as error:
         _stop(f'{script}: {error.with_options()}')
     except MemoryError as error:

@@ -1,4 +1,4 @@
-"""What makes updates of gradients: descent, momentum, RMSprop, Adam; decay, clipping, schedules.
+"""What makes updates of gradients: descent, momentum, RMSprop, Adam; decay, clipping, averages.
 
 Each function named ``..._updates`` returns pairs of a shared variable and its new value, as
 ``theano.function`` takes them. State of their own, such as a velocity, is among them, and so part
@@ -18,6 +18,7 @@ References:
       the cosine, and "Decoupled weight decay regularization", 2019
     - R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural
       networks", 2013, for clipping
+    - B. T. Polyak, A. B. Juditsky, "Acceleration of stochastic approximation by averaging", 1992
 """
 
 import functools
@@ -142,6 +143,23 @@ def decayed(updates: Updates, weights: Sequence[SharedVariable],
     """
     return [(variable, new - T.cast(learning_rate * weight_decay, variable.dtype) * variable
              if variable in weights else new) for variable, new in updates]
+
+
+def averaged(updates: Updates, params: Sequence[SharedVariable],
+             n_updates: int) -> tuple[list[SharedVariable], Updates]:
+    """Averages of parameters over the updates, in which the noise of the single ones goes out
+    (Polyak and Juditsky, 1992): average' = average + (p' - average) / t, where t counts the
+    updates up to ``n_updates``, and then stays there, so that the old ones fade.
+
+    :return: the averages, named as the parameters are, and their updates
+    """
+    t = theano.shared(numpy.array(0, dtype='int32'), name='n_averaged')
+    new_t = T.minimum(t + 1, n_updates)
+    averages = [theano.shared(param.get_value(), name=param.name) for param in params]
+    of = dict(updates)
+    return averages, [(t, new_t)] + [
+        (average, average + (of[param] - average) / T.cast(new_t, param.dtype))
+        for average, param in zip(averages, params, strict=True)]
 
 
 def step_decay(start: float, factor: float, n_epochs: int = 1) -> Callable[[int], float]:
