@@ -44,6 +44,7 @@ import numpy
 import pytensor as theano
 import pytensor.tensor as T
 
+from frame_likelihood import Validation
 from rbm import base_rate_biases
 from rnnrbm_model import SEED, Parameters, build_rbm, build_rnnrbm, shared_zeros
 
@@ -55,6 +56,7 @@ STEPS_TO_GENERATE = 200
 MOST_STEPS_TO_GENERATE = 10_000
 CLIP_OF_ADAM = 5.
 FEW_UPDATES = 200_000  # half of those of a default run on Nottingham
+VALIDATION_TEMPERATURES = 1000
 SUBSEQUENCES_PER_CALL = 200  # between two chances to interrupt RnnRbm.train
 
 
@@ -299,7 +301,7 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
           clip: float | None = None, learn_u0: bool = False, transpose: bool = False,
           pretraining_epochs: int = 0, pretrain_lr: float = 0.01,
           steps_per_beat: int | None = None, optimiser: str = 'sgd', augment: bool = False,
-          lr_decay: float = 1.0,
+          lr_decay: float = 1.0, validation_frames: int = 0,
           output_folder: str = 'rnnrbm_output', seed: int | None = None, resume: bool = False,
           overwrite: bool = False) -> training.Result:
     """Train an RNN-RBM on MIDI files, and let it make up two tunes.
@@ -333,6 +335,8 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
         also begins with better weights
     :param augment: learn from every tune in all twelve keys, where its notes stay within r
     :param lr_decay: the learning rate is multiplied by it after every epoch
+    :param validation_frames: after every epoch, measure the likelihood of so many frames of the
+        tunes for validation, and keep the model that is best; with 0, keep the last one
     :param output_folder: for the tunes, their pictures, checkpoints and the history
     :param seed: of weights, samples and the order of the tunes; 48879 when left out
     :param resume: go on with the run in the output folder
@@ -340,7 +344,8 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     """
     seed = SEED if seed is None else seed
     settings = dict(locals())
-    check(0, num_epochs=num_epochs, pretraining_epochs=pretraining_epochs, pretrain_lr=pretrain_lr)
+    check(0, num_epochs=num_epochs, pretraining_epochs=pretraining_epochs, pretrain_lr=pretrain_lr,
+          validation_frames=validation_frames)
     check(0, 1, lr_decay=lr_decay)
     if augment and transpose:
         raise UserError('`augment` puts tunes into all keys, `transpose` into one: leave one out')
@@ -353,6 +358,9 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
         'steps_per_beat': steps_per_beat}
     model = RnnRbm(lr=lr, k=k, momentum=momentum, clip=clip, optimiser=optimiser, **sizes)
     rolls = model.read(files.train)
+    if validation_frames and not files.valid:
+        raise UserError(f'{files.name} has no folder valid with MIDI files, which '
+                        '`validation_frames` needs')
     data = TuneData.of(files.name, rolls)
     if augment:
         rolls = [copy for roll in rolls for copy in in_all_keys(roll)]
@@ -362,6 +370,18 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
     print('... building the model', flush=True)
     subsequences = Subsequences.cut(rolls, batch_size)
     step = model.training_function(subsequences, batch_size)
+    validate: Callable[[], float] | None = None
+    if validation_frames:
+        validation = Validation(model.parameters, model.read(files.valid), validation_frames,
+                                VALIDATION_TEMPERATURES, seed)
+
+        def measure():
+            likelihood = validation.log_likelihood()
+            training.say(f'     of the tunes for validation: {likelihood:.3f} nats a frame')
+            return -likelihood
+
+        validate = measure
+
     if optimiser == 'sgd' and num_epochs * step.n_minibatches < FEW_UPDATES:
         print(f'{step.n_minibatches} updates an epoch are few for the small steps of the defaults: '
               'for so little data, try --optimiser adam --augment', flush=True)
@@ -379,10 +399,17 @@ def train(lr: float = 0.001, num_epochs: int = 200, dataset: str | None = None,
             run, 'tunes', step, num_epochs, columns=('monitor',),
             report=lambda epoch, monitor: report(epoch, num_epochs, monitor),
             scalars=lambda epoch: {'lr': lr * lr_decay ** epoch},
-            after_epoch=lambda epoch, row: run.keep_model(),
+            validate=validate,
+            after_epoch=None if validate else lambda epoch, row: run.keep_model(),
             order=lambda epoch: subsequences.order(seed, epoch))
-        run.keep_model()
         scores = {'monitor': history[-1]['monitor'], 'epochs': len(history)} if history else {}
+        if validate is None or not history:
+            run.keep_model()
+        else:
+            checkpoints.restore(checkpoints.named(model.params), run.model, run.folder)
+            costs = [row['validation_cost'] for row in history]
+            scores |= {'validation_log_likelihood': -min(costs),
+                       'best_epoch': 1 + costs.index(min(costs))}
         write_samples(model, run, (1, 2))
         run.finish(scores)
         print('The monitor tells how well frames are restored. How well they are foretold: python '

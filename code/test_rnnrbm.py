@@ -475,6 +475,27 @@ class TestScript(TestCase):
             given = signature(RnnRbm).bind(*made.call_args.args, **made.call_args.kwargs).arguments
             self.assertEqual(given, settings | others | {'r': R})
 
+    def test_the_model_that_foretells_the_validation_tunes_best_is_kept(self):
+        with self.assertRaisesRegex(UserError, 'has no folder valid'):
+            self.train('none', validation_frames=10)
+        write_tunes(self.data / 'valid', small_rolls(2, seed=2))
+        best = mock.Mock(side_effect=[-5., -3., -4., -6.])
+        with mock.patch('rnnrbm.write_samples') as written, \
+                mock.patch('rnnrbm.Validation.log_likelihood', best):
+            result = self.train('validated', validation_frames=10, pretraining_epochs=0)
+        self.assertEqual((result.scores['validation_log_likelihood'], result.scores['best_epoch']),
+                         (-3., 2))
+        self.assertIn('     of the tunes for validation: -3.000 nats a frame\n',
+                      self.output.getvalue())
+        with mock.patch('rnnrbm.write_samples'):
+            second = self.train('two', num_epochs=2, pretraining_epochs=0)
+        kept = checkpoints.load_arrays(self.folder / 'validated' / 'model.npz')
+        for param, same, model in zip(second.model.params, result.model.params, kept.values(),
+                                      strict=True):
+            numpy.testing.assert_array_equal(param.get_value(), same.get_value())
+            numpy.testing.assert_array_equal(param.get_value(), model)
+        self.assertIs(written.call_args.args[0], result.model)
+
     def test_keys_and_advice(self):
         advice = 'for so little data, try --optimiser adam --augment'
         range_of_two_octaves = (54, 78)

@@ -7,10 +7,12 @@ from unittest import mock
 from support import estimates
 from support.errors import UserError
 from support.testing import TestCase, printed
+from support.tune_statistics import statistics_of
 
 import numpy
 from scipy.special import logsumexp
 
+import frame_likelihood
 import rnnrbm
 import rnnrbm_likelihood
 import rnnrbm_model
@@ -44,15 +46,15 @@ class TestEvaluation(TestCase):
 
     def test_models_of_frames(self):
         for chosen in (numpy.arange(16), numpy.array([2, 4, 11, 15])):
-            with mock.patch('rnnrbm_likelihood.FRAMES_PER_CALL', 6):
-                models = rnnrbm_likelihood.FrameModels.of(self.p, self.rolls, chosen)
+            with mock.patch('frame_likelihood.FRAMES_PER_CALL', 6):
+                models = frame_likelihood.FrameReader(self.p, self.rolls, chosen).read()
             numpy.testing.assert_array_equal(models.v, self.v[chosen])
             for found, exact in ((models.bv, self.bv), (models.bh, self.bh),
                                  (models.free_energy, self.free_energy)):
                 numpy.testing.assert_allclose(found, exact[chosen], rtol=1e-3, atol=1e-4)
 
     def test_partition_function_of_each_frame(self):
-        chains = rnnrbm_likelihood.FrameChains(self.p.W, numpy.linspace(-1, 1, 5), 16, 200, 100,
+        chains = frame_likelihood.FrameChains(self.p.W, numpy.linspace(-1, 1, 5), 16, 200, 100,
                                                seed=1)
         self.assertGreater(numpy.ptp(self.log_z), 2)
         for n in (16, 3):  # the second time, the last of three fills up the rest
@@ -65,11 +67,24 @@ class TestEvaluation(TestCase):
                                 5 / 3 * (estimate.high - estimate.value))
                 self.assertLess(estimate.high - estimate.low, .3)
 
+    def test_validation_follows_the_model_and_nothing_else(self):
+        validation = frame_likelihood.Validation(self.p, self.rolls, 16, 1000, 2)
+        found = validation.log_likelihood()
+        self.assertAlmostEqual(found, self.log_p.mean(), delta=.1)
+        self.assertEqual(validation.log_likelihood(), found)
+        before = self.p.bv.get_value()
+        self.p.bv.set_value(before + 9)  # all notes at once: never in these tunes
+        self.assertLess(validation.log_likelihood(), found - 5)
+        self.p.bv.set_value(before)
+        self.assertEqual(validation.log_likelihood(), found)
+        some = frame_likelihood.Validation(self.p, self.rolls, 4, 1000, 2)
+        self.assertEqual(len(some.reader.chosen), 4)
+
     def test_likelihood_and_accuracy(self):
         # In two steps the chains do not arrive: without the weights, the accuracy is 0.6 too low.
         for chains_per_call in (2000, 50_000):  # one frame at a time, eight at a time
-            with mock.patch('rnnrbm_likelihood.CHAINS_PER_CALL', chains_per_call):
-                found = rnnrbm_likelihood.measured(self.p, self.rolls, 0, 4000, 2)
+            with mock.patch('frame_likelihood.CHAINS_PER_CALL', chains_per_call):
+                found = frame_likelihood.measured(self.p, self.rolls, 0, 4000, 2)
             self.assertEqual((found.n_frames, found.n_all_frames), (16, 16))
             self.assertAlmostEqual(found.log_likelihood.value, self.log_p.mean(), delta=.03)
             self.assertAlmostEqual(found.accuracy.value, self.accuracy, delta=.35)
@@ -83,17 +98,17 @@ class TestEvaluation(TestCase):
         for param, value in ((self.p.W, 4), (self.p.bv, -6), (self.p.bh, -10)):
             param.set_value(numpy.full(param.get_value().shape, value, 'float32'))
         rolls = [numpy.repeat([[0] * 5, [1] * 5], 20, axis=0).astype('uint8')] * 2
-        few = rnnrbm_likelihood.measured(self.p, rolls, 0, 5, 1)
+        few = frame_likelihood.measured(self.p, rolls, 0, 5, 1)
         self.assertFalse(few.has_converged)
         self.assertGreater(few.log_likelihood.low, 0)  # which no logarithm of a probability is
         self.assertIn('With 10 temperatures instead of 1 it changes by', str(few))
         self.assertIn('is not known yet', str(few))
-        with mock.patch('rnnrbm_likelihood.FEWEST_TEMPERATURES', 1):
-            found = rnnrbm_likelihood.measured(self.p, rolls, 0, 5)
+        with mock.patch('frame_likelihood.FEWEST_TEMPERATURES', 1):
+            found = frame_likelihood.measured(self.p, rolls, 0, 5)
         self.assertGreater(found.n_temperatures, 1)
         self.assertTrue(found.has_converged)
         self.assertNotIn('is not known yet', str(found))
-        enough = rnnrbm_likelihood.measured(self.p, rolls, 0, 5, 1000)
+        enough = frame_likelihood.measured(self.p, rolls, 0, 5, 1000)
         self.assertAlmostEqual(found.log_likelihood.value, enough.log_likelihood.value, delta=.1)
 
     def test_independent_notes(self):
@@ -104,20 +119,20 @@ class TestEvaluation(TestCase):
         number = self.v @ (1 << numpy.arange(5))
         common, either = (operation(self.v[:, None, :], frames).sum(2) @ numpy.exp(log_p)
                           for operation in (numpy.bitwise_and, numpy.bitwise_or))
-        numpy.testing.assert_allclose(rnnrbm_likelihood.measured_base(self.v, bv), (
+        numpy.testing.assert_allclose(frame_likelihood.measured_base(self.v, bv), (
             log_p[number].mean(), 100 * common.sum() / either.sum()), rtol=1e-12)
         # Of these tunes, by how often each note sounds, as if in one more frame by half.
         p = (self.v.sum(axis=0) + .5) / 17
-        found = rnnrbm_likelihood.measured(self.p, self.rolls, 0, 1, 1)
+        found = frame_likelihood.measured(self.p, self.rolls, 0, 1, 1)
         self.assertAlmostEqual(
             found.base_log_likelihood,
             numpy.where(self.v, numpy.log(p), numpy.log1p(-p)).sum(axis=1).mean(), places=9)
 
     def test_some_of_the_frames(self):
         settings = {'n_frames': 9, 'n_chains': 20, 'n_temperatures': 20}
-        with mock.patch('rnnrbm_likelihood.CHAINS_PER_CALL', 80):  # pieces of 3
+        with mock.patch('frame_likelihood.CHAINS_PER_CALL', 80):  # pieces of 3
             first, same, other = (
-                rnnrbm_likelihood.measured(self.p, self.rolls, seed=seed, **settings)
+                frame_likelihood.measured(self.p, self.rolls, seed=seed, **settings)
                 for seed in (1, 1, 2))
         self.assertEqual(first, same)
         self.assertNotEqual(first.log_likelihood, other.log_likelihood)
@@ -126,15 +141,35 @@ class TestEvaluation(TestCase):
             self.assertTrue(found.log_likelihood.low < self.log_p.mean()
                             < found.log_likelihood.high)
             self.assertTrue(found.accuracy.low < self.accuracy < found.accuracy.high)
-        everything = rnnrbm_likelihood.measured(self.p, self.rolls, **settings | {'n_frames': 99})
+        everything = frame_likelihood.measured(self.p, self.rolls, **settings | {'n_frames': 99})
         self.assertEqual(everything.n_frames, 16)
 
     def test_notes_that_count(self):
         v = numpy.array([[1, 1, 0, 0]])
         samples = numpy.array([[[1, 0, 1, 1], [0, 0, 0, 0]]])
-        common, either = rnnrbm_likelihood.expected_notes(v, samples, numpy.array([[.75, .25]]))
+        common, either = frame_likelihood.expected_notes(v, samples, numpy.array([[.75, .25]]))
         numpy.testing.assert_allclose(common, [.75])  # 1 TP; 0
         numpy.testing.assert_allclose(either, [.75 * 4 + .25 * 2])  # 1 TP, 2 FP, 1 FN; 2 FN
+
+
+class TestStatistics(TestCase):
+    def test_a_small_tune_by_hand(self):
+        tune = numpy.array([[0, 1, 0, 1],
+                            [0, 1, 0, 1],
+                            [0, 0, 0, 0],
+                            [1, 1, 0, 0],
+                            [0, 0, 1, 0]])
+        known = numpy.array([[0, 1, 0, 1], [0, 0, 1, 1]])
+        found = statistics_of([tune, tune[2:]], [known])
+        # Begun are 2, 2 and 1 notes, and in the second tune 2 and 1; 10 notes sound. Melodies:
+        # 3, 3, 1, 2 and 1, 2.
+        expected = {'notes a frame': 10 / 8, 'frames a note lasts': 10 / 8,
+                    'frames repeated (%)': 100 / 6, 'chords known (%)': 100 * 2 / 6,
+                    'semitones a step': (2 + 1 + 1) / 3}
+        self.assertEqual(list(found), list(expected))
+        numpy.testing.assert_allclose(list(found.values()), list(expected.values()))
+        silence = statistics_of([tune[2:3]], [known])
+        self.assertEqual(set(silence.values()), {0.})
 
 
 class TestScript(TestCase):
@@ -165,12 +200,17 @@ class TestScript(TestCase):
                              r'That is: [^\n]* \d+ % are both\.\n'
                              rf'One who [^\n]* {number} nats and {number} %; [^\n]* times as '
                              r'probable\.\n'
+                             r'\n +training +evaluated +made up\n'
+                             r'notes a frame( +\d+\.\d\d){3}\n(.*( +\d+\.\d\d){3}\n){4}\n'
                              rf'The tunes were those of {name}; [^\n]*\n\Z')
             path = folder / f'evaluation_{Path(which).name}.json'
             self.assertIn(str(path), output.getvalue())
             record = json.loads(path.read_text())
             self.assertEqual((record['data'], record['n_all_frames'], record['seed']),
                              (name, n, 3))
+            known, rolls = small_rolls(), small_rolls(*((2, 1) if which != 'train' else ()))
+            self.assertEqual(record['tunes']['evaluated'], statistics_of(rolls, known))
+            self.assertEqual(record['tunes']['training']['chords known (%)'], 100)
             value = record['log_likelihood']['value']
             self.assertIn(f'log-likelihood: {value:.2f} (', output.getvalue())
         for settings, message in (({'evaluate': 'valid'}, 'no folder valid'),

@@ -34,7 +34,7 @@ EXAMPLES_PER_CALL = 50_000
 
 LARGEST_WEIGHT = 1e3  # no model here means anything with one beyond, with inputs of the order of 1
 # Nor with a cost, in nats, of so many times the one before the first update, and so many more.
-LARGEST_COST = 5, 100
+LARGEST_COST = 5, 1000
 
 Row = dict[str, Any]
 
