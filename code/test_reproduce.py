@@ -197,6 +197,11 @@ class TestReproduce(TestCase):
             reproduce.run_all(tasks)
         self.assertEqual([task.stop.call_count for task in tasks], [1, 0, 0])
 
+        tasks[2].start = mock.Mock(side_effect=UserError('b.txt is in the way'))
+        with self.assertRaisesRegex(UserError, 'in the way'), contextlib.chdir(self.folder):
+            reproduce.run_all(tasks[::-1])
+        self.assertEqual([task.stop.call_count for task in tasks], [1, 0, 0])
+
     def test_mistakes(self):
         for settings, message in (({'only': ('ldA',)}, '`only` is ldA: choose from logistic_sgd,'),
                                   ({'record': True}, '`record` is of the first epochs'),

@@ -200,7 +200,7 @@ def labels(folder: Path, seed: int) -> Table:
             run.finish({})
 
     scores(pretrain, folder / 'pretrained', overwrite=False)
-    for n in (100, 1000, 10_000, 50_000):
+    for n in (100, 1000, 10_000):
         few = logistic_sgd.SharedDataSets(with_few(data, n, seed))
         for is_pretrained in (False, True):
             def finetune(n=n, few=few, is_pretrained=is_pretrained, **settings):

@@ -240,6 +240,19 @@ def draw_rnnrbm() -> None:
     save(figure, 'rnnrbm_curve')
 
 
+def draw_likelihood_of_tunes() -> None:
+    """What the monitor of an RNN-RBM does while the likelihood of other tunes rises."""
+    figure, (panel,) = figure_of(1)
+    (columns,) = curves_of('rnnrbm_adam').values()
+    cost, monitor = columns['validation_cost'], columns['monitor']
+    panel.plot(cost.epochs, [-value for value in cost.values], '.-', color=BLUE,
+               label='log-likelihood, tunes for validation')
+    panel.plot(monitor.epochs, monitor.values, '.-', color=ORANGE, label='monitor')
+    panel.set_ylabel('nats a frame')
+    panel.legend(frameon=False)
+    save(figure, 'rnnrbm_likelihood')
+
+
 def draw_ways_to_train() -> None:
     """What momentum, Adam, rectifiers and dropout do to the training cost and to the errors."""
     figure, panels = figure_of(2)
@@ -330,7 +343,8 @@ def main(folder: tyro.conf.Positional[Path | None] = None, elsewhere: str | None
     for name in ('logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'SdA', 'DBN'):
         if (RESULTS / f'{name}.csv').exists():
             draw_errors(name)
-    for name, draw in (('rbm', draw_rbm), ('rnnrbm', draw_rnnrbm)):
+    for name, draw in (('rbm', draw_rbm), ('rnnrbm', draw_rnnrbm),
+                       ('rnnrbm_adam', draw_likelihood_of_tunes)):
         if (RESULTS / f'{name}.csv').exists():
             draw()
     draw_ways_to_train()

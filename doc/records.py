@@ -17,10 +17,13 @@ RUNS = {name: job.output for name, job in JOBS.items() if job.is_training}
 RECORDS = {'ais_cd1': 'rbm_cd1/ais.json', 'ais_pcd15': 'rbm_pcd15/ais.json',
            'ais_cd25': 'rbm_cd25/ais.json', 'ais_dbn': 'DBN_output/ais.json',
            'rbm_long': 'rbm_long/run.json', 'ais_long': 'rbm_long/ais.json',
+           'rbm_centred': 'rbm_centred/run.json', 'ais_centred': 'rbm_centred/ais.json',
            'DBN_generative': 'DBN_generative/run.json',
            'ais_generative': 'DBN_generative/ais.json',
            'rnnrbm_chorales': 'rnnrbm_chorales/run.json',
            'rnnrbm_chorales_evaluation': 'rnnrbm_chorales/evaluation_test.json',
+           'rnnrbm_adam': 'rnnrbm_adam/run.json',
+           'rnnrbm_adam_evaluation': 'rnnrbm_adam/evaluation_test.json',
            'rnnrbm_evaluation': 'rnnrbm_output/evaluation_test.json',
            'rnnrbm_best': 'rnnrbm_best/run.json',
            'rnnrbm_best_evaluation': 'rnnrbm_best/evaluation_test.json'}
@@ -36,6 +39,8 @@ def keep_records(folder: Path) -> None:
     for name, path in RECORDS.items():
         if (folder / path).exists():
             keep_record(folder / path, name)
+    if (folder / 'rnnrbm_adam').exists():  # for a figure
+        shutil.copyfile(folder / 'rnnrbm_adam' / 'history.csv', RESULTS / 'rnnrbm_adam.csv')
 
 
 def keep_record(path: Path, name: str) -> None:
