@@ -64,10 +64,11 @@ ORDER = ['errors', 'files', 'progress', 'xla', 'engine', 'draws', 'convolution',
          'folders', 'digits', 'download', 'chorales', 'photos', 'pictures', 'parquet', 'tunes',
          'midi', 'audio', 'datasets', 'checkpoints', 'own_scripts', 'likeness', 'training',
          'sequences', 'tune_statistics', 'estimates', 'command_line', 'tiles', 'testing', 'utils',
-         'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp', 'convolution_demo', 'dA', 'cA',
-         'vae', 'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN', 'ais', 'likelihood', 'rnnrbm_model',
-         'frame_likelihood', 'rnnrbm', 'rnnrbm_likelihood', 'predict', 'reconstruct', 'sample',
-         'playground', 'peers', 'benchmark', 'reproduce', 'runs', 'search', 'hostile', 'faults']
+         'hmc', 'gaussian', 'logistic_sgd', 'logistic_cg', 'mlp', 'convolutional_mlp',
+         'convolution_demo', 'dA', 'cA', 'vae', 'stacked', 'SdA', 'rbm', 'gaussian_rbm', 'DBN',
+         'ais', 'likelihood', 'rnnrbm_model', 'frame_likelihood', 'rnnrbm', 'rnnrbm_likelihood',
+         'predict', 'reconstruct', 'sample', 'playground', 'peers', 'benchmark', 'reproduce',
+         'runs', 'search', 'hostile', 'faults']
 
 
 def write_data(path):
